@@ -1,0 +1,1 @@
+export { CryoboxError, type ErrorCode, isCryoboxError } from './errors.js';
