@@ -1,1 +1,2 @@
+export * from './api/index.js';
 export { CryoboxError, type ErrorCode, isCryoboxError } from './errors.js';

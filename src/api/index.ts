@@ -1,0 +1,10 @@
+/** The surface of Cryobox as interfaces and option types: one list of everything it does. */
+export * from './box.js';
+export * from './box-options.js';
+export * from './common.js';
+export * from './execution.js';
+export * from './files.js';
+export * from './images.js';
+export * from './operations.js';
+export * from './runtime.js';
+export * from './snapshots.js';

@@ -1,0 +1,82 @@
+import type { CallOptions, ProgressOptions } from './common.js';
+
+/** How consistent a snapshot's disks are. */
+export type Consistency =
+  /** File systems were frozen. */
+  | 'frozen'
+  /** As after a power cut: the journal is replayed. */
+  | 'crash'
+  /** The box was stopped. */
+  | 'clean';
+
+/** A named state of a box. */
+export interface SnapshotInfo {
+  readonly id: string;
+  readonly boxId: string;
+  readonly name: string;
+  readonly createdAt: Date;
+  /** Bytes of all its layers. */
+  readonly sizeBytes: number;
+  readonly guestDiskBytes: number;
+  readonly containerDiskBytes: number;
+  /** Bytes that removing it would free. */
+  readonly exclusiveBytes: number;
+  readonly hasMemory: boolean;
+  /** Name of the snapshot it descends from, or null. */
+  readonly parent: string | null;
+  readonly consistency: Consistency;
+}
+
+/** How a snapshot is taken. */
+export interface SnapshotCreateOptions extends CallOptions {
+  /** Freezes the file systems of a running box meanwhile. @default true */
+  readonly quiesce?: boolean;
+  /** @default 30000 */
+  readonly quiesceTimeoutMs?: number;
+  /** When the freeze fails: stop the box and snapshot it (true), or fail (false). @default true */
+  readonly stopOnQuiesceFail?: boolean;
+  /** Takes the memory of a running or paused box too; it keeps running. @default false */
+  readonly memory?: boolean;
+}
+
+/** A snapshot just taken. */
+export interface SnapshotResult extends SnapshotInfo {
+  /** How long the guest stood still, in milliseconds; 0 when it was not running. */
+  readonly guestPauseMs: number;
+}
+
+/** The snapshots of one box. */
+export interface Snapshots {
+  /** `already_exists` when the name is taken; `invalid_argument` for a bad name (1 to 255 bytes, no leading dot, `/`, `\` or NUL). */
+  create(name: string, options?: SnapshotCreateOptions): Promise<SnapshotResult>;
+  /** Newest first. */
+  list(options?: CallOptions): Promise<SnapshotInfo[]>;
+  /** Null when there is none. */
+  get(name: string, options?: CallOptions): Promise<SnapshotInfo | null>;
+  /** Puts the disks back (stopped box), or with `live` the whole machine as it was (memory snapshot, any state). */
+  restore(name: string, options?: CallOptions & { readonly live?: boolean }): Promise<void>;
+  /** Any snapshot can be removed, whatever descends from it. `not_found` when there is none. */
+  remove(name: string, options?: CallOptions): Promise<void>;
+}
+
+/** How a box is cloned. */
+export interface CloneOptions extends CallOptions {
+  /** Shares unchanged data; false copies everything. @default true */
+  readonly cow?: boolean;
+  /** @default false */
+  readonly startAfterClone?: boolean;
+  /** Name of the snapshot to clone. @default the box as it is */
+  readonly fromSnapshot?: string;
+}
+
+/** How a box is exported. */
+export interface ExportOptions extends ProgressOptions {
+  /** zstd. @default true */
+  readonly compress?: boolean;
+  /** 1 to 19. @default 3 */
+  readonly compressionLevel?: number;
+  /** Name, image and options of the box, never secrets. @default true */
+  readonly includeMetadata?: boolean;
+  /** Memory of a paused box too. @default false */
+  readonly memory?: boolean;
+}
