@@ -69,6 +69,11 @@ export class QmpClient implements AsyncDisposable {
     } catch (error) {
       throw failure(`cannot reach QEMU's control socket: ${messageOf(error)}`, error);
     }
+    return await QmpClient.attach(socket, timeoutMs);
+  }
+
+  /** Starts a session on a socket that is connected to QEMU's monitor already. Throws `machine_failed`. */
+  static async attach(socket: Socket, timeoutMs = defaultTimeoutMs): Promise<QmpClient> {
     const client = new QmpClient(socket);
     const timer = setTimeout(
       () => client.#end(failure(`QEMU sent no greeting within ${timeoutMs} ms`)),

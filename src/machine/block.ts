@@ -1,0 +1,84 @@
+import type { DiskSlot } from './arguments.js';
+import type { QmpClient } from './qmp.js';
+
+/** One file of a disk's chain, as it is named in the machine's private directory. */
+export interface DiskNode {
+  /** Also the file's name: a layer's id. */
+  readonly id: string;
+  readonly format: 'qcow2' | 'raw';
+}
+
+/** A disk's files from the base to the head; only the head is written. */
+export type DiskChain = readonly [DiskNode, ...DiskNode[]];
+
+/** Options of a block node (QEMU's BlockdevOptions, qapi/block-core.json). */
+function nodeOptions(node: DiskNode, slot: DiskSlot, backing: string | null, readOnly: boolean): object {
+  return {
+    'node-name': nodeName(slot, node.id),
+    driver: node.format,
+    'read-only': readOnly,
+    // A guest's discards free space in the head; runs of zeroes become zero clusters.
+    discard: 'unmap',
+    ...(node.format === 'qcow2' ? { backing } : {}),
+    file: {
+      driver: 'file',
+      filename: node.id,
+      'read-only': readOnly,
+      discard: 'unmap',
+      // Only one process ever opens a head; layers are shared and never written.
+      locking: 'off',
+    },
+  };
+}
+
+/** Node names hold 31 characters at most: a layer's prefix is left out. */
+function nodeName(slot: DiskSlot, id: string): string {
+  return `${slot.charAt(0)}-${id.replace(/^[a-z]+_/, '')}`;
+}
+
+/** Puts a disk into a slot that has none yet. Legal before the machine's state is loaded. */
+export async function attachDisk(qmp: QmpClient, slot: DiskSlot, chain: DiskChain): Promise<void> {
+  const added: Promise<unknown>[] = [];
+  let backing: string | null = null;
+  chain.forEach((node, index) => {
+    added.push(qmp.execute('blockdev-add', nodeOptions(node, slot, backing, index < chain.length - 1)));
+    backing = nodeName(slot, node.id);
+  });
+  added.push(
+    qmp.execute('blockdev-reopen', { options: [{ driver: 'raw', 'node-name': slot, file: backing }] }),
+  );
+  await Promise.all(added);
+}
+
+/** Adds overlays and makes them the heads of both disks, in one transaction. The machine should stand still. */
+export async function switchHeads(
+  qmp: QmpClient,
+  heads: Readonly<Record<DiskSlot, { readonly from: DiskNode; readonly to: DiskNode }>>,
+): Promise<void> {
+  const slots = Object.entries(heads) as [DiskSlot, (typeof heads)[DiskSlot]][];
+  await Promise.all(
+    slots.map(([slot, { to }]) => qmp.execute('blockdev-add', nodeOptions(to, slot, null, false))),
+  );
+  await qmp.execute('transaction', {
+    actions: slots.map(([slot, { from, to }]) => ({
+      type: 'blockdev-snapshot',
+      data: { node: nodeName(slot, from.id), overlay: nodeName(slot, to.id) },
+    })),
+  });
+}
+
+/** Ids of the files that a machine has open as the heads of its disks. */
+export async function activeHeads(qmp: QmpClient): Promise<Partial<Record<DiskSlot, string>>> {
+  const devices = await qmp.execute<BlockInfo[]>('query-block');
+  const heads: Partial<Record<DiskSlot, string>> = {};
+  for (const { inserted } of devices) {
+    const slot = inserted?.['node-name'];
+    const file = /"filename": "([^"]+)"/.exec(inserted?.image.filename ?? '')?.[1];
+    if ((slot === 'guest' || slot === 'disk') && file) heads[slot] = file;
+  }
+  return heads;
+}
+
+interface BlockInfo {
+  readonly inserted?: { readonly 'node-name': string; readonly image: { readonly filename: string } };
+}

@@ -1,0 +1,49 @@
+import { writeFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { connectUnix } from '../base/socket.js';
+
+/** What is kept of a console: enough for a kernel's last words, and a guest cannot fill the disk with it. */
+const consoleBytes = 64 * 1024;
+
+/** The last output of a machine's serial console, kept in memory. */
+export class ConsoleLog {
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+  #socket: Socket | undefined;
+
+  /** Reads the console until the machine ends. */
+  async follow(socketPath: string): Promise<void> {
+    const socket = await connectUnix(socketPath);
+    this.#socket = socket;
+    socket.unref();
+    socket.on('error', () => undefined);
+    socket.on('data', (chunk: Buffer) => this.#add(chunk));
+  }
+
+  /** The last 64 KiB as text. */
+  text(): string {
+    return Buffer.concat(this.#chunks).subarray(-consoleBytes).toString('utf8');
+  }
+
+  /** Keeps the text in a file, for a box whose machine is gone. */
+  async save(path: string): Promise<void> {
+    await writeFile(path, this.text(), { mode: 0o600 });
+  }
+
+  close(): void {
+    this.#socket?.destroy();
+  }
+
+  #add(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+    for (
+      let first = this.#chunks[0];
+      first && this.#bytes - first.length >= consoleBytes;
+      first = this.#chunks[0]
+    ) {
+      this.#chunks.shift();
+      this.#bytes -= first.length;
+    }
+  }
+}

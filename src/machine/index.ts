@@ -1,0 +1,9 @@
+export { type DiskSlot, type MachineSpec, machineFiles, qemuArguments, type RamSource } from './arguments.js';
+export { activeHeads, attachDisk, type DiskChain, type DiskNode, switchHeads } from './block.js';
+export type { MachineUser } from './launch.js';
+export { Machine, type MachineFile } from './machine.js';
+export { hostBootId, isAlive, killProcess, type ProcessIdentity } from './process.js';
+export { findQemu, type QemuBinary } from './qemu.js';
+export { type Accelerator, diskSlotBytes, hostArchitecture, type MachineShape } from './shape.js';
+export { loadState, saveDeviceState } from './state.js';
+export { newMachineUser } from './user.js';

@@ -1,0 +1,44 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { CryoboxError, messageOf } from '../errors.js';
+import { hostArchitecture } from './shape.js';
+
+/** The QEMU of this host. */
+export interface QemuBinary {
+  readonly path: string;
+  /** As QEMU prints it, such as `7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)`. */
+  readonly version: string;
+}
+
+/** Postcopy, blockdev-reopen of a filter's child and the sandbox options are all there since. */
+const oldestVersion = [7, 2] as const;
+
+const probeTimeoutMs = 10_000;
+
+/**
+ * Finds QEMU on the PATH, or where `CRYOBOX_QEMU` points.
+ * Throws `config_error` when there is none, or it is older than 7.2.
+ */
+export async function findQemu(): Promise<QemuBinary> {
+  const path = process.env.CRYOBOX_QEMU ?? hostArchitecture().qemuBinary;
+  let output: string;
+  try {
+    output = (await promisify(execFile)(path, ['--version'], { timeout: probeTimeoutMs })).stdout;
+  } catch (error) {
+    throw new CryoboxError('config_error', `cannot run ${path}: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'Install QEMU (Debian: apt-get install qemu-system-x86), or point CRYOBOX_QEMU at it.',
+    });
+  }
+  const version = /version (\S+(?: \([^)]*\))?)/.exec(output)?.[1];
+  const [major = 0, minor = 0] = (version ?? '').split('.').map((part) => Number.parseInt(part, 10));
+  const tooOld = major < oldestVersion[0] || (major === oldestVersion[0] && minor < oldestVersion[1]);
+  if (!version || tooOld) {
+    const found = version ?? output.split('\n')[0];
+    throw new CryoboxError(
+      'config_error',
+      `${path} is QEMU ${found}; ${oldestVersion.join('.')} or newer is needed`,
+    );
+  }
+  return { path, version };
+}
