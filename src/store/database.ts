@@ -1,0 +1,79 @@
+import { copyFile } from 'node:fs/promises';
+import type SqliteDatabase from 'better-sqlite3';
+import { Kysely, Migrator, SqliteDialect } from 'kysely';
+import { ifExists } from '../base/files.js';
+import { CryoboxError, errnoOf, messageOf } from '../errors.js';
+import { migrations } from './migrations/index.js';
+import type { Schema } from './schema.js';
+
+/** The database of a home, or a transaction on it. */
+export type Database = Kysely<Schema>;
+
+/** One writer, but a backup or an inspection may hold the file for a moment. */
+const busyTimeoutMs = 5_000;
+
+/**
+ * Opens the database of a home and brings its schema up to date, forward only; a copy of the file is kept beside it
+ * before each change, `PATH.before-MIGRATION`. A commit is durable when it returns.
+ * Throws `database_error`, or `config_error` when the SQLite driver cannot be loaded.
+ */
+export async function openDatabase(path: string): Promise<Database> {
+  const sqlite = await openSqlite(path);
+  sqlite.pragma('journal_mode = WAL');
+  sqlite.pragma('synchronous = FULL');
+  sqlite.pragma('foreign_keys = ON');
+  const db = new Kysely<Schema>({ dialect: new SqliteDialect({ database: sqlite }) });
+  try {
+    await migrate(db, sqlite, path);
+    return db;
+  } catch (error) {
+    await db.destroy();
+    throw error;
+  }
+}
+
+/** Opens a SQLite file. Throws `database_error`, or `config_error` when the driver cannot be loaded. */
+export async function openSqlite(path: string): Promise<SqliteDatabase.Database> {
+  const driver = await import('better-sqlite3').catch((error: unknown) => {
+    throw new CryoboxError('config_error', `cannot load the SQLite driver: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'Run `npm rebuild better-sqlite3`; on Debian it needs build-essential and python3.',
+    });
+  });
+  try {
+    return new driver.default(path, { timeout: busyTimeoutMs });
+  } catch (error) {
+    throw new CryoboxError('database_error', `cannot open ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function migrate(db: Database, sqlite: SqliteDatabase.Database, path: string): Promise<void> {
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } });
+  const pending = (await migrator.getMigrations()).filter((migration) => !migration.executedAt);
+  for (const { name } of pending) {
+    await backUp(sqlite, path, name);
+    const { error } = await migrator.migrateUp();
+    if (error) {
+      throw new CryoboxError('database_error', `cannot bring ${path} to ${name}: ${messageOf(error)}`, {
+        cause: error,
+        hint: `The database as it was lies at ${path}.before-${name}.`,
+      });
+    }
+  }
+}
+
+/** Copies the file when it holds something: everything of the log is in it after a checkpoint. */
+async function backUp(sqlite: SqliteDatabase.Database, path: string, name: string): Promise<void> {
+  const tables = sqlite.prepare("select count(*) as n from sqlite_master where name = 'boxes'").get() as {
+    n: number;
+  };
+  if (tables.n === 0) return;
+  sqlite.pragma('wal_checkpoint(TRUNCATE)');
+  await ifExists(copyFile(path, `${path}.before-${name}`));
+}
+
+/** Whether an error is the violation of a uniqueness rule of the schema. */
+export function isUniqueViolation(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY' || code === '23505';
+}

@@ -1,0 +1,156 @@
+import type { ColumnType, Insertable, Selectable, Updateable } from 'kysely';
+
+/** JSON as text. */
+type Json = string;
+/** Milliseconds since 1970. */
+type Time = number;
+/** 0 or 1: SQLite and PostgreSQL both take it. */
+type Flag = number;
+/** Set once. */
+type Fixed<T> = ColumnType<T, T, never>;
+
+interface BoxTable {
+  id: Fixed<string>;
+  /** Whose box it is; empty for the owner of the home. */
+  tenant: Fixed<string>;
+  name: string | null;
+  status: string;
+  /** What is under way; null again after a crash. */
+  operation: string | null;
+  created_at: Fixed<Time>;
+  updated_at: Time;
+  image: string;
+  template: string | null;
+  cpus: number;
+  memory_mib: number;
+  disk_size_gb: number;
+  /** A BoxConfig. */
+  config: Json;
+  auto_stop: number;
+  auto_stop_action: string;
+  auto_delete: number;
+  auto_resume: Flag;
+  detach: Flag;
+  labels: Json;
+  /** Layers that the machine writes. */
+  guest_head: string;
+  disk_head: string;
+  /** The golden machine whose guest disk `guest_head` descends from. */
+  golden_key: string;
+  failure: string | null;
+  stages: Json;
+  last_active_at: Time;
+  commands_total: number;
+  exec_errors_total: number;
+  bytes_sent_total: number;
+  bytes_received_total: number;
+}
+
+interface LayerTable {
+  id: Fixed<string>;
+  /** What the file is: `qcow2` or `raw` for disks, `ram` for a whole memory, `device-state`. */
+  kind: Fixed<string>;
+  /** The layer this one needs to be read. */
+  parent_id: string | null;
+  /** `head`: a machine may write it; `sealed`: it never changes again. */
+  state: string;
+  virtual_bytes: number;
+  /** Bytes it takes on disk; of a head: when it was last looked at. */
+  size_bytes: number;
+  sha256: string | null;
+  created_at: Fixed<Time>;
+}
+
+/** What holds a layer: a layer that nothing holds, and no held layer needs, is garbage. */
+interface LayerHoldTable {
+  layer_id: Fixed<string>;
+  /** `box:ID`, `image:DIGEST`, `golden:KEY`, ... */
+  holder: Fixed<string>;
+}
+
+interface GoldenTable {
+  key: Fixed<string>;
+  accelerator: Fixed<string>;
+  cpus: Fixed<number>;
+  memory_mib: Fixed<number>;
+  qemu_version: Fixed<string>;
+  kernel_version: Fixed<string>;
+  ram_layer: Fixed<string>;
+  state_layer: Fixed<string>;
+  guest_layer: Fixed<string>;
+  boot_ms: Fixed<number>;
+  created_at: Fixed<Time>;
+}
+
+interface ImageTable {
+  id: Fixed<string>;
+  tenant: Fixed<string>;
+  reference: Fixed<string>;
+  repository: Fixed<string>;
+  tag: Fixed<string>;
+  manifest_digest: string;
+  config_digest: string;
+  /** An ImageConfig. */
+  config: Json;
+  /** Digests, media types and sizes of the layers. */
+  layers: Json;
+  size_bytes: number;
+  cached_at: Time;
+}
+
+/** The base disk of an image, one per size. */
+interface ImageDiskTable {
+  manifest_digest: Fixed<string>;
+  size_gb: Fixed<number>;
+  layer_id: Fixed<string>;
+}
+
+interface MachineTable {
+  id: Fixed<string>;
+  /** Null while it waits in the pool. */
+  box_id: string | null;
+  pid: Fixed<number>;
+  start_ticks: Fixed<number>;
+  host_boot: Fixed<string>;
+  uid: Fixed<number | null>;
+  gid: Fixed<number | null>;
+  created_at: Fixed<Time>;
+}
+
+interface CounterTable {
+  name: Fixed<string>;
+  value: number;
+}
+
+interface MetaTable {
+  key: Fixed<string>;
+  value: string;
+}
+
+/** The tables of a home. Names only, no paths: a home can be moved. */
+export interface Schema {
+  boxes: BoxTable;
+  layers: LayerTable;
+  layer_holds: LayerHoldTable;
+  goldens: GoldenTable;
+  images: ImageTable;
+  image_disks: ImageDiskTable;
+  machines: MachineTable;
+  counters: CounterTable;
+  meta: MetaTable;
+}
+
+/** A box as it is stored. */
+export type BoxRow = Selectable<BoxTable>;
+/** A box to be stored. */
+export type NewBoxRow = Insertable<BoxTable>;
+/** Changes of a stored box. */
+export type BoxChanges = Updateable<BoxTable>;
+/** A layer as it is stored. */
+export type LayerRow = Selectable<LayerTable>;
+/** A golden machine as it is stored. */
+export type GoldenRow = Selectable<GoldenTable>;
+/** An image as it is stored. */
+export type ImageRow = Selectable<ImageTable>;
+/** A machine as it is stored. */
+export type MachineRow = Selectable<MachineTable>;
