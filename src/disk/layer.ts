@@ -1,0 +1,125 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { wrapHostError } from '../errors.js';
+import { CLUSTER_BYTES, type DiskFormat, invalidImage } from './format.js';
+import { parseHeader, type Qcow2Header } from './header.js';
+
+/** Reads a header of the file at `path`. Throws `disk_image_invalid`, or `storage_error` when it cannot be read. */
+export async function readHeader(path: string): Promise<Qcow2Header> {
+  const layer = await openLayer({ path, name: path, format: 'qcow2' });
+  try {
+    return layer.qcow2Header();
+  } finally {
+    await layer.close();
+  }
+}
+
+/** How to open a layer. */
+interface OpenLayerOptions {
+  readonly path: string;
+  /** What the layer is called in errors and in maps. */
+  readonly name: string;
+  readonly format: DiskFormat;
+}
+
+/** Opens a layer for reading. The caller closes it. */
+export async function openLayer(options: OpenLayerOptions): Promise<Layer> {
+  const { path, name, format } = options;
+  let handle: FileHandle | undefined;
+  try {
+    // O_NONBLOCK so that a FIFO in the place of a layer cannot hang the engine.
+    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stats = await handle.stat();
+    if (!stats.isFile()) throw invalidImage(name, 'not a regular file');
+    const header = format === 'raw' ? null : await headerOf(handle, stats.size, name);
+    return new Layer(options, handle, header, {
+      identity: `${stats.dev}:${stats.ino}`,
+      fileSizeBytes: stats.size,
+      allocatedBytes: stats.blocks * 512,
+    });
+  } catch (error) {
+    await handle?.close();
+    throw wrapHostError(error, `open disk image ${name}`);
+  }
+}
+
+interface LayerFacts {
+  readonly identity: string;
+  readonly fileSizeBytes: number;
+  readonly allocatedBytes: number;
+}
+
+/** One file of a chain, open for reading. */
+export class Layer {
+  readonly name: string;
+  readonly path: string;
+  readonly format: DiskFormat;
+  /** Device and inode: the same for two names of one file. */
+  readonly identity: string;
+  readonly fileSizeBytes: number;
+  /** Bytes of the file system this file takes. */
+  readonly allocatedBytes: number;
+  /** null for a raw layer. */
+  readonly header: Qcow2Header | null;
+  readonly #handle: FileHandle;
+
+  constructor(options: OpenLayerOptions, handle: FileHandle, header: Qcow2Header | null, facts: LayerFacts) {
+    this.name = options.name;
+    this.path = options.path;
+    this.format = options.format;
+    this.identity = facts.identity;
+    this.fileSizeBytes = facts.fileSizeBytes;
+    this.allocatedBytes = facts.allocatedBytes;
+    this.header = header;
+    this.#handle = handle;
+  }
+
+  /** Bytes the guest sees of this layer: the header's size, or the length of a raw file. */
+  get virtualSizeBytes(): number {
+    return this.header?.virtualSizeBytes ?? this.fileSizeBytes;
+  }
+
+  /** The header. Throws `disk_image_invalid` for a raw layer. */
+  qcow2Header(): Qcow2Header {
+    if (!this.header) throw invalidImage(this.name, 'not a qcow2 image');
+    return this.header;
+  }
+
+  /** Fills `target` from `offset` of the file; past its end there are zeros. Throws `storage_error`. */
+  async read(target: Uint8Array, offset: number): Promise<void> {
+    await readFully(this.#handle, target, offset, this.name);
+  }
+
+  /** Closes the file. */
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+async function headerOf(handle: FileHandle, fileSizeBytes: number, name: string): Promise<Qcow2Header> {
+  const first = Buffer.alloc(Math.min(CLUSTER_BYTES, fileSizeBytes));
+  await readFully(handle, first, 0, name);
+  return parseHeader(first, fileSizeBytes, name);
+}
+
+async function readFully(
+  handle: FileHandle,
+  target: Uint8Array,
+  offset: number,
+  name: string,
+): Promise<void> {
+  let done = 0;
+  while (done < target.length) {
+    let bytesRead: number;
+    try {
+      ({ bytesRead } = await handle.read(target, done, target.length - done, offset + done));
+    } catch (error) {
+      throw wrapHostError(error, `read disk image ${name}`);
+    }
+    if (bytesRead === 0) {
+      target.fill(0, done);
+      return;
+    }
+    done += bytesRead;
+  }
+}
