@@ -68,7 +68,10 @@ export interface CreateOptions extends ProgressOptions {
   readonly autoDelete?: number;
   /** Whether exec and copy start or resume the box. @default true */
   readonly autoResume?: boolean;
-  /** Whether the box goes on when the program that made it ends. @default true */
+  /**
+   * Whether the box outlives the runtime that made it. False: closing that runtime stops the box, and disposing of
+   * the handle that `create` gave removes it. A box made over REST always outlives the call. @default false
+   */
   readonly detach?: boolean;
   readonly network?: NetworkOptions;
   readonly capabilities?: CapabilityOptions;

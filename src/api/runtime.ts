@@ -109,6 +109,6 @@ export interface Runtime extends AsyncDisposable {
   events(options?: CallOptions): AsyncIterable<RuntimeEvent>;
   gc(options?: CallOptions & { readonly dryRun?: boolean }): Promise<GcResult>;
   verify(options?: ProgressOptions): Promise<VerifyResult>;
-  /** Lets go of the runtime. Boxes made with `detach` go on; the others are removed. */
+  /** Lets go of the runtime. Boxes it made without `detach` are stopped; all others go on. */
   close(): Promise<void>;
 }

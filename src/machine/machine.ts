@@ -117,9 +117,14 @@ export class Machine {
 
   /** Removes what a machine that has ended leaves behind. */
   async release(): Promise<void> {
+    this.disconnect();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** Lets go of the machine; it goes on. */
+  disconnect(): void {
     this.console.close();
     this.qmp.close();
-    await rm(this.directory, { recursive: true, force: true });
   }
 
   /** Whether the process of an adopted or launched machine still lives. */

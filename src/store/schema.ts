@@ -15,8 +15,6 @@ interface BoxTable {
   tenant: Fixed<string>;
   name: string | null;
   status: string;
-  /** What is under way; null again after a crash. */
-  operation: string | null;
   created_at: Fixed<Time>;
   updated_at: Time;
   image: string;

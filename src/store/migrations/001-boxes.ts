@@ -59,7 +59,6 @@ async function createBoxes(db: Kysely<unknown>): Promise<void> {
     .addColumn('tenant', 'text', (c) => c.notNull())
     .addColumn('name', 'text')
     .addColumn('status', 'text', (c) => c.notNull())
-    .addColumn('operation', 'text')
     .addColumn('created_at', 'bigint', (c) => c.notNull())
     .addColumn('updated_at', 'bigint', (c) => c.notNull())
     .addColumn('image', 'text', (c) => c.notNull())

@@ -1,0 +1,133 @@
+import { boxLimits, type CreateOptions } from '../../api/index.js';
+import { newId } from '../../base/ids.js';
+import { CryoboxError } from '../../errors.js';
+import type { ImageConfig } from '../../image/index.js';
+import { type BoxRow, isUniqueViolation } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+import type { Golden } from '../machines/golden.js';
+import type { BoxConfig } from './config.js';
+import { announce, findRow } from './rows.js';
+import { insertBox, newHeads, startBox } from './start.js';
+import { removeBox } from './stop.js';
+import { armTimers } from './idle.js';
+import { checkCreateOptions } from './validate.js';
+
+/** Makes a box from an image and starts it; when it does not start, nothing of it is left. Returns its row. */
+export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
+  checkCreateOptions(options);
+  refuseWhatIsNotThereYet(options);
+  await refuseTakenName(ctx, tenant, options.name);
+  const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
+  const shape = {
+    cpus: options.cpus ?? boxLimits.cpus.default,
+    memoryMiB: options.memoryMiB ?? boxLimits.memoryMiB.default,
+  };
+  const image = await ctx.images.require(tenant, options.image ?? '', options);
+  const [golden, disk] = await Promise.all([
+    ctx.goldens.get(shape),
+    ctx.images.baseDisk(image.row, diskSizeGb, options),
+  ]);
+  const heads = await newHeads(ctx, golden, disk, diskSizeGb);
+  const row = newRow({ tenant, options, diskSizeGb, imageReference: image.row.reference, config: image.config, golden });
+  const stored = { ...row, guest_head: heads.guest.id, disk_head: heads.disk.id };
+  try {
+    await insertBox(ctx, stored, heads);
+  } catch (error) {
+    await ctx.layers.remove(heads.guest.id);
+    await ctx.layers.remove(heads.disk.id);
+    throw isUniqueViolation(error) ? nameTaken(options.name ?? '') : error;
+  }
+  announce(ctx, stored.id, 'created');
+  await bringUp(ctx, stored, options.signal);
+  return stored;
+}
+
+async function bringUp(ctx: EngineContext, row: BoxRow, signal: AbortSignal | undefined): Promise<void> {
+  await ctx.boxLocks.run(row.id, async () => {
+    ctx.activities.set(row.id, 'starting');
+    try {
+      await startBox(ctx, row);
+      if (signal?.aborted) throw new CryoboxError('cancelled', 'the creation of the box was cancelled');
+      armTimers(ctx, row);
+    } catch (error) {
+      await removeBox(ctx, row);
+      throw error;
+    } finally {
+      ctx.activities.delete(row.id);
+    }
+  });
+}
+
+/** Options of the contract whose room is not built yet are refused by name, never ignored. */
+function refuseWhatIsNotThereYet(options: CreateOptions): void {
+  if (options.template !== undefined) throw new CryoboxError('unsupported', 'template is not supported yet');
+  if (options.volumes && options.volumes.length > 0) {
+    throw new CryoboxError('unsupported', 'volumes are not supported yet');
+  }
+  if (options.autoStopAction === 'pause') throw new CryoboxError('unsupported', 'autoStopAction "pause" is not supported yet');
+}
+
+async function refuseTakenName(ctx: EngineContext, tenant: string, name: string | undefined): Promise<void> {
+  if (name === undefined) return;
+  const row = await findRow(ctx.db, tenant, name);
+  if (row) throw nameTaken(name);
+}
+
+function nameTaken(name: string): CryoboxError {
+  return new CryoboxError('already_exists', `a box with the name "${name}" exists already`, { details: { name } });
+}
+
+interface RowFacts {
+  readonly tenant: string;
+  readonly options: CreateOptions;
+  readonly diskSizeGb: number;
+  readonly imageReference: string;
+  readonly config: ImageConfig;
+  readonly golden: Golden;
+}
+
+function newRow(facts: RowFacts): Omit<BoxRow, 'guest_head' | 'disk_head'> {
+  const { options, golden } = facts;
+  const now = Date.now();
+  return {
+    id: newId('box'),
+    tenant: facts.tenant,
+    name: options.name ?? null,
+    status: 'configured',
+    created_at: now,
+    updated_at: now,
+    image: facts.imageReference,
+    template: null,
+    cpus: golden.shape.cpus,
+    memory_mib: golden.shape.memoryMiB,
+    disk_size_gb: facts.diskSizeGb,
+    config: JSON.stringify(boxConfig(options, facts.config)),
+    auto_stop: options.autoStop ?? 0,
+    auto_stop_action: options.autoStopAction ?? 'stop',
+    auto_delete: options.autoDelete ?? 0,
+    auto_resume: options.autoResume === false ? 0 : 1,
+    detach: options.detach === true ? 1 : 0,
+    labels: JSON.stringify(options.labels ?? {}),
+    golden_key: golden.key,
+    failure: null,
+    stages: '{}',
+    last_active_at: now,
+    commands_total: 0,
+    exec_errors_total: 0,
+    bytes_sent_total: 0,
+    bytes_received_total: 0,
+  };
+}
+
+function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {
+  return {
+    env: { ...image.env, ...options.env },
+    workingDir: options.workingDir ?? (image.workingDir || '/'),
+    user: options.user ?? image.user,
+    entrypoint: options.entrypoint ?? image.entrypoint,
+    cmd: options.cmd ?? image.cmd,
+    network: { outbound: options.network?.outbound ?? 'enabled' },
+    capabilities: options.capabilities ?? {},
+    volumes: options.volumes ?? [],
+  };
+}

@@ -1,0 +1,29 @@
+import { messageOf } from '../../errors.js';
+import type { BoxRow } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+import { exclusively } from './locked.js';
+import { removeBox, stopBox } from './stop.js';
+
+const msPerSecond = 1000;
+
+/** Sets the deadlines of a box from what its owner asked for. */
+export function armTimers(ctx: EngineContext, row: BoxRow): void {
+  ctx.timers.set(row.id, {
+    stopAfterMs: ctx.live.get(row.id) ? row.auto_stop * msPerSecond : 0,
+    removeAfterMs: row.auto_delete * msPerSecond,
+    lastActiveAt: Math.max(row.last_active_at, ctx.timers.lastActiveAt(row.id) ?? 0),
+  });
+}
+
+/** Stops or removes a box that nobody used for as long as its owner said. */
+export function idleBoxDue(ctx: EngineContext, boxId: string, what: 'stop' | 'remove'): void {
+  const task = what === 'stop' ? 'stop' : 'remove';
+  exclusively(ctx, boxId, task, async (row) => {
+    if (what === 'remove') {
+      ctx.timers.delete(boxId);
+      await removeBox(ctx, row);
+    } else if (ctx.live.get(boxId)) await stopBox(ctx, row);
+  }).catch((error: unknown) => {
+    ctx.logger.warn(`cannot ${what} an idle box`, { box: boxId, reason: messageOf(error) });
+  });
+}

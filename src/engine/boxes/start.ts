@@ -1,0 +1,113 @@
+import { CryoboxError, messageOf } from '../../errors.js';
+import type { AgentClient } from '../../guest/index.js';
+import { type BoxRow, hold, holdOnly, type LayerRow } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+import type { LiveBox } from '../live.js';
+import type { Golden } from '../machines/golden.js';
+import { restoreMachine } from '../machines/restore.js';
+import { configOf, updateBox } from './rows.js';
+import { watchMachine } from './watch.js';
+
+const bytesPerGb = 1024 ** 3;
+
+/** Gives a box a machine: restores the golden machine of its shape on the box's disks. Throws `machine_failed`. */
+export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox> {
+  const stages: Record<string, number> = {};
+  const onStage = (stage: string, durationMs: number): void => {
+    stages[stage] = Math.round(durationMs * 10) / 10;
+  };
+  const started = performance.now();
+  const golden = await ctx.goldens.get({ cpus: row.cpus, memoryMiB: row.memory_mib });
+  const guestHead = await guestHeadFor(ctx, row, golden);
+  const outbound = configOf(row).network.outbound === 'enabled';
+  onStage('prepare', performance.now() - started);
+  const heads = { guest: guestHead, disk: row.disk_head };
+  const restored = await restoreMachine(ctx, { golden, heads, outbound, onStage });
+  const { id: machineId, machine, agent } = restored;
+  try {
+    const configuring = performance.now();
+    const run = await configure(agent, row, outbound);
+    onStage('configure', performance.now() - configuring);
+    onStage('total', performance.now() - started);
+    await ctx.db.updateTable('machines').set({ box_id: row.id }).where('id', '=', machineId).execute();
+    const live: LiveBox = { boxId: row.id, machineId, machine, agent, run };
+    ctx.live.set(live);
+    watchMachine(ctx, live);
+    await updateBox(ctx, row.id, {
+      status: 'running',
+      failure: null,
+      stages: JSON.stringify(stages),
+      last_active_at: Date.now(),
+    });
+    ctx.pool.refill(golden);
+    return live;
+  } catch (error) {
+    agent.close();
+    await machine.kill();
+    await ctx.db.deleteFrom('machines').where('id', '=', machineId).execute();
+    throw new CryoboxError('machine_failed', `cannot start box ${row.id}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** The guest disk belongs to the golden machine: a box gets a new one when the golden machine of its shape changed. */
+async function guestHeadFor(ctx: EngineContext, row: BoxRow, golden: Golden): Promise<string> {
+  if (row.golden_key === golden.key) return row.guest_head;
+  const base = await ctx.db
+    .selectFrom('layers')
+    .selectAll()
+    .where('id', '=', golden.row.guest_layer)
+    .executeTakeFirstOrThrow();
+  const head = await ctx.layers.newHead(base);
+  await ctx.db.transaction().execute(async (tx) => {
+    await tx.insertInto('layers').values(head).execute();
+    await tx
+      .updateTable('boxes')
+      .set({ guest_head: head.id, golden_key: golden.key })
+      .where('id', '=', row.id)
+      .execute();
+    await holdOnly(tx, `box:${row.id}`, [head.id, row.disk_head]);
+  });
+  return head.id;
+}
+
+/** Identity, network and root file system, in one exchange with the agent. Returns the number of this run. */
+async function configure(agent: AgentClient, row: BoxRow, outbound: boolean): Promise<string> {
+  const hostname = row.name ?? row.id.replaceAll('_', '-');
+  const { run } = await agent.configure({
+    identity: { hostname },
+    network: outbound ? 'user' : 'disabled',
+    root: { device: '/dev/vdb', growToBytes: row.disk_size_gb * bytesPerGb, hostname },
+  });
+  return run;
+}
+
+/** Rows and files of the two heads of a new box; nothing is stored yet. */
+export async function newHeads(
+  ctx: EngineContext,
+  golden: Golden,
+  disk: LayerRow,
+  diskSizeGb: number,
+): Promise<{ guest: LayerRow; disk: LayerRow }> {
+  const guestBase = await ctx.db
+    .selectFrom('layers')
+    .selectAll()
+    .where('id', '=', golden.row.guest_layer)
+    .executeTakeFirstOrThrow();
+  return {
+    guest: await ctx.layers.newHead(guestBase),
+    disk: await ctx.layers.newHead(disk, Math.max(disk.virtual_bytes, diskSizeGb * bytesPerGb)),
+  };
+}
+
+/** Stores a new box with its heads in one commit. */
+export async function insertBox(
+  ctx: EngineContext,
+  row: BoxRow,
+  heads: { guest: LayerRow; disk: LayerRow },
+): Promise<void> {
+  await ctx.db.transaction().execute(async (tx) => {
+    await tx.insertInto('layers').values([heads.guest, heads.disk]).execute();
+    await tx.insertInto('boxes').values(row).execute();
+    await hold(tx, `box:${row.id}`, [heads.guest.id, heads.disk.id]);
+  });
+}

@@ -1,0 +1,54 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { BoxRow } from '../../store/index.js';
+import { release } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+import type { LiveBox } from '../live.js';
+import { announce, updateBox } from './rows.js';
+import { forgetMachine } from './watch.js';
+
+/** Time a guest gets to end its processes and write its disks. */
+export const stopTimeoutMs = 10_000;
+
+/** Ends a box's processes in order, then its machine; a guest that does not end in time is cut off. */
+export async function stopBox(ctx: EngineContext, row: BoxRow, timeoutMs = stopTimeoutMs): Promise<void> {
+  const live = ctx.live.get(row.id);
+  if (live) {
+    await updateBox(ctx, row.id, { status: 'stopping' });
+    await powerOff(live, timeoutMs);
+    await endMachine(ctx, live);
+  }
+  await updateBox(ctx, row.id, { status: 'stopped', failure: null });
+}
+
+async function powerOff(live: LiveBox, timeoutMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs);
+  });
+  // The agent has no chance to answer: the machine ends.
+  live.agent.powerOff({ timeoutMs }).catch(() => undefined);
+  await Promise.race([live.machine.exited, late]);
+  clearTimeout(timer);
+}
+
+/** Ends a machine at once. Its disks stay as they are. */
+export async function endMachine(ctx: EngineContext, live: LiveBox): Promise<void> {
+  ctx.live.delete(live);
+  live.agent.close();
+  await live.machine.kill();
+  await forgetMachine(ctx, live);
+}
+
+/** Removes a box: its row and what it holds go in one commit, the files afterwards. */
+export async function removeBox(ctx: EngineContext, row: BoxRow): Promise<void> {
+  const live = ctx.live.get(row.id);
+  if (live) await endMachine(ctx, live);
+  await ctx.db.transaction().execute(async (tx) => {
+    await release(tx, `box:${row.id}`);
+    await tx.deleteFrom('boxes').where('id', '=', row.id).execute();
+  });
+  await rm(join(ctx.paths.boxes, row.id), { recursive: true, force: true });
+  announce(ctx, row.id, 'removed');
+  ctx.gc.soon();
+}

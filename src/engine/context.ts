@@ -1,0 +1,39 @@
+import type { EventEmitter } from 'node:events';
+import type { BoxActivity, RuntimeEvent } from '../api/index.js';
+import type { Logger } from '../base/log.js';
+import type { KeyedMutex } from '../base/mutex.js';
+import type { QemuBinary } from '../machine/index.js';
+import type { Database } from '../store/index.js';
+import type { GuestAssets } from './assets.js';
+import type { GarbageCollector } from './gc.js';
+import type { HomePaths } from './home.js';
+import type { ImageStore } from './images/store.js';
+import type { LayerFiles } from './layer-files.js';
+import type { LiveBoxes } from './live.js';
+import type { Goldens } from './machines/golden.js';
+import type { MachinePool } from './machines/pool.js';
+import type { IdleTimers } from './timers.js';
+
+/** What every part of an engine shares. */
+export interface EngineContext {
+  readonly paths: HomePaths;
+  readonly db: Database;
+  readonly layers: LayerFiles;
+  readonly qemu: QemuBinary;
+  readonly assets: GuestAssets;
+  readonly goldens: Goldens;
+  readonly pool: MachinePool;
+  /** Boxes whose machine runs now. */
+  readonly live: LiveBoxes;
+  /** What is under way on which box; in memory only, so that a crash leaves none behind. */
+  readonly activities: Map<string, BoxActivity>;
+  /** Serialises what changes one box. */
+  readonly boxLocks: KeyedMutex;
+  readonly events: EventEmitter<{ change: [RuntimeEvent] }>;
+  readonly gc: GarbageCollector;
+  readonly images: ImageStore;
+  readonly timers: IdleTimers;
+  readonly logger: Logger;
+  /** Aborted when the engine closes. */
+  readonly closing: AbortController;
+}

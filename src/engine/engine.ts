@@ -1,0 +1,117 @@
+import { EventEmitter } from 'node:events';
+import type { Runtime, RuntimeEvent } from '../api/index.js';
+import { type Logger, silentLogger } from '../base/log.js';
+import { KeyedMutex } from '../base/mutex.js';
+import { findQemu } from '../machine/index.js';
+import { type Database, openDatabase } from '../store/index.js';
+import { prepareAssets } from './assets.js';
+import { idleBoxDue } from './boxes/idle.js';
+import type { EngineContext } from './context.js';
+import { GarbageCollector } from './gc.js';
+import { type HomePaths, homePaths, prepareHome } from './home.js';
+import { ImageStore } from './images/store.js';
+import { LayerFiles } from './layer-files.js';
+import { LiveBoxes } from './live.js';
+import { type HomeLock, lockHome } from './lock.js';
+import { Goldens } from './machines/golden.js';
+import { MachinePool } from './machines/pool.js';
+import { recover } from './recovery.js';
+import { EngineRuntime } from './runtime.js';
+import { IdleTimers } from './timers.js';
+
+/** How an engine is opened. */
+export interface EngineOptions {
+  readonly home: string;
+  /** @default says nothing */
+  readonly logger?: Logger;
+  /** Waiting machines per shape in use. @default 1 */
+  readonly poolSize?: number;
+  /** Milliseconds after which an unused shape gives its waiting machines up. @default 600000 */
+  readonly poolIdleMs?: number;
+}
+
+const defaultPool = { size: 1, idleMs: 600_000 };
+
+/** The process that owns a home: its database, layers and machines. */
+export class Engine implements AsyncDisposable {
+  readonly #ctx: EngineContext;
+  readonly #lock: HomeLock;
+
+  private constructor(ctx: EngineContext, lock: HomeLock) {
+    this.#ctx = ctx;
+    this.#lock = lock;
+  }
+
+  /**
+   * Takes a home, repairs what an earlier engine left, and takes over the machines that still run.
+   * Throws `home_in_use`, `config_error`, `database_error`.
+   */
+  static async open(options: EngineOptions): Promise<Engine> {
+    const paths = homePaths(options.home);
+    await prepareHome(paths);
+    const lock = await lockHome(paths.lock);
+    let db: Database | undefined;
+    try {
+      db = await openDatabase(paths.database);
+      const ctx = await assemble(options, paths, db);
+      await recover(ctx);
+      return new Engine(ctx, lock);
+    } catch (error) {
+      await db?.destroy();
+      lock.release();
+      throw error;
+    }
+  }
+
+  /** Where everything of the home is. */
+  get paths(): HomePaths {
+    return this.#ctx.paths;
+  }
+
+  /** Everything the engine does, for one tenant; the owner of the home is the tenant with the empty name. */
+  runtime(tenant = ''): Runtime {
+    return new EngineRuntime(this.#ctx, tenant);
+  }
+
+  /** Lets go of the home. Machines of boxes go on; an engine opened later takes them over. */
+  async close(): Promise<void> {
+    const ctx = this.#ctx;
+    if (ctx.closing.signal.aborted) return;
+    ctx.closing.abort();
+    ctx.timers.close();
+    await ctx.pool.close();
+    await ctx.gc.close();
+    for (const live of ctx.live.all()) {
+      live.agent.close();
+      live.machine.disconnect();
+    }
+    await ctx.db.destroy();
+    this.#lock.release();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+async function assemble(options: EngineOptions, paths: HomePaths, db: Database): Promise<EngineContext> {
+  const logger = options.logger ?? silentLogger;
+  const [qemu, assets] = await Promise.all([findQemu(), prepareAssets(paths)]);
+  const layers = new LayerFiles(paths.layers);
+  const needs = { paths, db, layers, qemu, assets, logger };
+  const pool = { size: options.poolSize ?? defaultPool.size, idleMs: options.poolIdleMs ?? defaultPool.idleMs };
+  const ctx: EngineContext = {
+    ...needs,
+    goldens: new Goldens(needs),
+    pool: new MachinePool(needs, pool),
+    live: new LiveBoxes(),
+    activities: new Map(),
+    boxLocks: new KeyedMutex(),
+    gc: new GarbageCollector({ db, layers, directory: paths.layers, logger }),
+    images: new ImageStore(needs),
+    timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
+    events: new EventEmitter<{ change: [RuntimeEvent] }>().setMaxListeners(0),
+    closing: new AbortController(),
+  };
+  return ctx;
+}

@@ -1,0 +1,139 @@
+import { join } from 'node:path';
+import { newId } from '../../base/ids.js';
+import type { Logger } from '../../base/log.js';
+import { messageOf } from '../../errors.js';
+import { hostBootId, Machine, machineFiles, newMachineUser, type QemuBinary } from '../../machine/index.js';
+import type { Database } from '../../store/index.js';
+import type { GuestAssets } from '../assets.js';
+import type { HomePaths } from '../home.js';
+import type { LayerFiles } from '../layer-files.js';
+import type { Golden } from './golden.js';
+
+/** How machines are kept waiting. */
+export interface PoolOptions {
+  /** Waiting machines per shape in use; 0: none. @default 1 */
+  readonly size: number;
+  /** A shape that nobody asks for gives its machines up after this time. @default 600000 */
+  readonly idleMs: number;
+}
+
+/** A QEMU that waits for a state, and its id. */
+export interface WaitingMachine {
+  readonly id: string;
+  readonly machine: Machine;
+}
+
+interface Shelf {
+  readonly golden: Golden;
+  readonly waiting: WaitingMachine[];
+  filling: number;
+  idleTimer: NodeJS.Timeout | undefined;
+}
+
+interface PoolNeeds {
+  readonly paths: HomePaths;
+  readonly db: Database;
+  readonly layers: LayerFiles;
+  readonly qemu: QemuBinary;
+  readonly assets: GuestAssets;
+  readonly logger: Logger;
+}
+
+/** QEMU processes that have started and wait for a state: starting one is most of the time of a restore. */
+export class MachinePool {
+  readonly #needs: PoolNeeds;
+  readonly #options: PoolOptions;
+  readonly #shelves = new Map<string, Shelf>();
+  #closed = false;
+
+  constructor(needs: PoolNeeds, options: PoolOptions) {
+    this.#needs = needs;
+    this.#options = options;
+  }
+
+  /** A waiting machine of a shape, or one started now. The caller owns it. `outbound: false` is never kept waiting. */
+  async take(golden: Golden, outbound: boolean): Promise<WaitingMachine> {
+    if (!outbound) return await this.#start(golden, false);
+    const shelf = this.#shelf(golden);
+    for (let next = shelf.waiting.shift(); next; next = shelf.waiting.shift()) {
+      if (await next.machine.isAlive()) return next;
+      await this.#discard(next);
+    }
+    return await this.#start(golden, true);
+  }
+
+  /** Starts what is missing; called when a box has come up, so that it does not compete with it. */
+  refill(golden: Golden): void {
+    const shelf = this.#shelf(golden);
+    while (!this.#closed && shelf.waiting.length + shelf.filling < this.#options.size) {
+      shelf.filling += 1;
+      void this.#fill(shelf);
+    }
+  }
+
+  /** Ends all waiting machines. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const shelf of this.#shelves.values()) await this.#empty(shelf);
+  }
+
+  #shelf(golden: Golden): Shelf {
+    const shelf = this.#shelves.get(golden.key) ?? { golden, waiting: [], filling: 0, idleTimer: undefined };
+    this.#shelves.set(golden.key, shelf);
+    clearTimeout(shelf.idleTimer);
+    shelf.idleTimer = setTimeout(() => void this.#empty(shelf), this.#options.idleMs).unref();
+    return shelf;
+  }
+
+  async #fill(shelf: Shelf): Promise<void> {
+    try {
+      const started = await this.#start(shelf.golden, true);
+      if (this.#closed) await this.#discard(started);
+      else shelf.waiting.push(started);
+    } catch (error) {
+      this.#needs.logger.warn('cannot start a waiting machine', { reason: messageOf(error) });
+    } finally {
+      shelf.filling -= 1;
+    }
+  }
+
+  async #empty(shelf: Shelf): Promise<void> {
+    clearTimeout(shelf.idleTimer);
+    for (const machine of shelf.waiting.splice(0)) await this.#discard(machine);
+  }
+
+  async #discard({ id, machine }: WaitingMachine): Promise<void> {
+    await machine.kill();
+    await this.#needs.db.deleteFrom('machines').where('id', '=', id).execute();
+  }
+
+  async #start(golden: Golden, outbound: boolean): Promise<WaitingMachine> {
+    const { paths, layers, qemu, assets, db } = this.#needs;
+    const id = newId('mch');
+    const user = await newMachineUser(golden.accelerator);
+    const machine = await Machine.launch({
+      directory: join(paths.machines, id),
+      spec: { shape: golden.shape, accelerator: golden.accelerator, ram: 'private-file', outbound },
+      qemuPath: qemu.path,
+      user,
+      files: [
+        { path: layers.path(golden.row.ram_layer), name: machineFiles.ram, writable: false },
+        { path: assets.guardPath, name: machineFiles.guard, writable: false },
+      ],
+    });
+    await db
+      .insertInto('machines')
+      .values({
+        id,
+        box_id: null,
+        pid: machine.process.pid,
+        start_ticks: machine.process.startTicks,
+        host_boot: await hostBootId(),
+        uid: user?.uid ?? null,
+        gid: user?.gid ?? null,
+        created_at: Date.now(),
+      })
+      .execute();
+    return { id, machine };
+  }
+}
