@@ -102,4 +102,10 @@ export interface Executions {
   get(id: string, options?: CallOptions): Promise<ExecutionInfo | null>;
   /** Attaches to a running or ended execution; `conflict` when somebody else is attached. */
   attach(id: string, options?: CallOptions & { readonly stdin?: boolean }): Promise<Execution>;
+  /** Sends a signal, by number or name, to its process group, whoever is attached. `not_found` when there is none. */
+  signal(id: string, signal: number | string, options?: CallOptions): Promise<void>;
+  /** Kills it and every descendant, whoever is attached. One that has ended is left as it is. */
+  kill(id: string, options?: CallOptions): Promise<void>;
+  /** Changes its terminal's size, whoever is attached; `invalid_state` without a terminal. */
+  resize(id: string, size: TerminalSize, options?: CallOptions): Promise<void>;
 }
