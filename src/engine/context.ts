@@ -5,6 +5,7 @@ import type { KeyedMutex } from '../base/mutex.js';
 import type { QemuBinary } from '../machine/index.js';
 import type { Database } from '../store/index.js';
 import type { GuestAssets } from './assets.js';
+import type { Counters } from './counters.js';
 import type { GarbageCollector } from './gc.js';
 import type { HomePaths } from './home.js';
 import type { ImageStore } from './images/store.js';
@@ -33,6 +34,7 @@ export interface EngineContext {
   readonly gc: GarbageCollector;
   readonly images: ImageStore;
   readonly timers: IdleTimers;
+  readonly counters: Counters;
   readonly logger: Logger;
   /** Aborted when the engine closes. */
   readonly closing: AbortController;

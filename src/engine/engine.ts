@@ -7,6 +7,7 @@ import { type Database, openDatabase } from '../store/index.js';
 import { prepareAssets } from './assets.js';
 import { idleBoxDue } from './boxes/idle.js';
 import type { EngineContext } from './context.js';
+import { Counters } from './counters.js';
 import { GarbageCollector } from './gc.js';
 import { type HomePaths, homePaths, prepareHome } from './home.js';
 import { ImageStore } from './images/store.js';
@@ -81,6 +82,7 @@ export class Engine implements AsyncDisposable {
     ctx.timers.close();
     await ctx.pool.close();
     await ctx.gc.close();
+    await ctx.counters.flush();
     for (const live of ctx.live.all()) {
       live.agent.close();
       live.machine.disconnect();
@@ -109,6 +111,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     boxLocks: new KeyedMutex(),
     gc: new GarbageCollector({ db, layers, directory: paths.layers, logger }),
     images: new ImageStore(needs),
+    counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
     events: new EventEmitter<{ change: [RuntimeEvent] }>().setMaxListeners(0),
     closing: new AbortController(),

@@ -1,0 +1,112 @@
+import type { RuntimeMetrics } from '../api/index.js';
+import type { Logger } from '../base/log.js';
+import { messageOf } from '../errors.js';
+import type { Database } from '../store/index.js';
+
+/** What is counted per tenant since the home was made. */
+export type CounterName = Exclude<keyof RuntimeMetrics, 'runningBoxes'>;
+
+/** What is counted per box. */
+export interface BoxCounts {
+  commands: number;
+  execErrors: number;
+  bytesSent: number;
+  bytesReceived: number;
+}
+
+const names: readonly CounterName[] = [
+  'boxesCreatedTotal',
+  'boxesFailedTotal',
+  'boxesStoppedTotal',
+  'commandsExecutedTotal',
+  'execErrorsTotal',
+];
+
+/** Counts are written together, so that an exec does not wait for the disk; a crash loses the last few seconds. */
+const flushDelayMs = 2_000;
+
+const keyOf = (tenant: string, name: string): string => `${tenant}/${name}`;
+
+/** Counters of tenants and boxes, and when boxes were last used. */
+export class Counters {
+  readonly #db: Database;
+  readonly #logger: Logger;
+  #tenants = new Map<string, number>();
+  #boxes = new Map<string, BoxCounts>();
+  #used = new Map<string, number>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(db: Database, logger: Logger) {
+    this.#db = db;
+    this.#logger = logger;
+  }
+
+  /** Counts one more for a tenant. */
+  add(tenant: string, name: CounterName): void {
+    const key = keyOf(tenant, name);
+    this.#tenants.set(key, (this.#tenants.get(key) ?? 0) + 1);
+    this.#flushSoon();
+  }
+
+  /** Counts what a box did, which is also a use of it. */
+  addToBox(boxId: string, more: Partial<BoxCounts>): void {
+    const counts = this.#boxes.get(boxId) ?? { commands: 0, execErrors: 0, bytesSent: 0, bytesReceived: 0 };
+    for (const [name, value] of Object.entries(more) as [keyof BoxCounts, number][]) counts[name] += value;
+    this.#boxes.set(boxId, counts);
+    this.#used.set(boxId, Date.now());
+    this.#flushSoon();
+  }
+
+  /** All counters of a tenant. */
+  async read(tenant: string): Promise<Record<CounterName, number>> {
+    await this.flush();
+    const keys = names.map((name) => keyOf(tenant, name));
+    const rows = await this.#db.selectFrom('counters').selectAll().where('name', 'in', keys).execute();
+    const values = new Map(rows.map((row) => [row.name, Number(row.value)]));
+    const entries = names.map((name) => [name, values.get(keyOf(tenant, name)) ?? 0] as const);
+    return Object.fromEntries(entries) as Record<CounterName, number>;
+  }
+
+  /** Writes what was counted. */
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const [tenants, boxes, used] = [this.#tenants, this.#boxes, this.#used];
+    [this.#tenants, this.#boxes, this.#used] = [new Map(), new Map(), new Map()];
+    if (tenants.size === 0 && boxes.size === 0) return;
+    await this.#db.transaction().execute(async (tx) => {
+      for (const [name, value] of tenants) await addToCounter(tx, name, value);
+      for (const [id, counts] of boxes) await addToBoxRow(tx, id, counts, used.get(id) ?? 0);
+    });
+  }
+
+  #flushSoon(): void {
+    this.#timer ??= setTimeout(() => {
+      this.flush().catch((error: unknown) => {
+        this.#logger.warn('cannot write the counters', { reason: messageOf(error) });
+      });
+    }, flushDelayMs).unref();
+  }
+}
+
+async function addToCounter(db: Database, name: string, value: number): Promise<void> {
+  await db
+    .insertInto('counters')
+    .values({ name, value })
+    .onConflict((c) => c.column('name').doUpdateSet((q) => ({ value: q('counters.value', '+', value) })))
+    .execute();
+}
+
+async function addToBoxRow(db: Database, id: string, counts: BoxCounts, lastActiveAt: number): Promise<void> {
+  await db
+    .updateTable('boxes')
+    .set((q) => ({
+      commands_total: q('commands_total', '+', counts.commands),
+      exec_errors_total: q('exec_errors_total', '+', counts.execErrors),
+      bytes_sent_total: q('bytes_sent_total', '+', counts.bytesSent),
+      bytes_received_total: q('bytes_received_total', '+', counts.bytesReceived),
+      last_active_at: lastActiveAt,
+    }))
+    .where('id', '=', id)
+    .execute();
+}

@@ -1,0 +1,140 @@
+import { on } from 'node:events';
+import type {
+  Box,
+  BoxInfo,
+  BoxStatus,
+  ByteSource,
+  CallOptions,
+  CreateOptions,
+  GcResult,
+  Images,
+  ProgressOptions,
+  Runtime,
+  RuntimeEvent,
+  RuntimeMetrics,
+  Templates,
+  VerifyResult,
+  Volumes,
+} from '../api/index.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
+import { EngineBox } from './boxes/box.js';
+import { createBox } from './boxes/create.js';
+import { checkLegal } from './boxes/locked.js';
+import { findRow, infoOf } from './boxes/rows.js';
+import { stopBox } from './boxes/stop.js';
+import type { EngineContext } from './context.js';
+import { EngineImages } from './images/images.js';
+import { notYet } from './not-yet.js';
+
+/** One tenant's view of an engine. */
+export class EngineRuntime implements Runtime {
+  readonly images: Images;
+  readonly #ctx: EngineContext;
+  readonly #tenant: string;
+  /** Boxes made here that end with this runtime. */
+  readonly #attached = new Set<string>();
+
+  constructor(ctx: EngineContext, tenant: string) {
+    this.#ctx = ctx;
+    this.#tenant = tenant;
+    this.images = new EngineImages(ctx, tenant);
+  }
+
+  get templates(): Templates {
+    throw notYet('templates');
+  }
+
+  get volumes(): Volumes {
+    throw notYet('volumes');
+  }
+
+  async create(options: CreateOptions): Promise<Box> {
+    const row = await createBox(this.#ctx, this.#tenant, options);
+    if (options.detach !== true) this.#attached.add(row.id);
+    return new EngineBox(this.#ctx, row, options.detach !== true);
+  }
+
+  async getOrCreate(
+    name: string,
+    options: Omit<CreateOptions, 'name'>,
+  ): Promise<{ box: Box; created: boolean }> {
+    const found = await this.get(name);
+    if (found) return { box: found, created: false };
+    try {
+      return { box: await this.create({ ...options, name }), created: true };
+    } catch (error) {
+      // Somebody else made it meanwhile.
+      const box = isCryoboxError(error, 'already_exists') ? await this.get(name) : null;
+      if (!box) throw error;
+      return { box, created: false };
+    }
+  }
+
+  async get(idOrName: string): Promise<Box | null> {
+    const row = await findRow(this.#ctx.db, this.#tenant, idOrName);
+    return row ? new EngineBox(this.#ctx, row, false) : null;
+  }
+
+  async list(options: CallOptions & { readonly status?: BoxStatus } = {}): Promise<BoxInfo[]> {
+    let query = this.#ctx.db.selectFrom('boxes').selectAll().where('tenant', '=', this.#tenant);
+    if (options.status) query = query.where('status', '=', options.status);
+    const rows = await query.orderBy('created_at').orderBy('id').execute();
+    return await Promise.all(rows.map((row) => infoOf(this.#ctx, row)));
+  }
+
+  async remove(idOrName: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
+    const box = await this.get(idOrName);
+    if (!box) throw new CryoboxError('not_found', `there is no box ${JSON.stringify(idOrName)}`);
+    await box.remove(options);
+  }
+
+  async import(_archive: string | ByteSource, _options?: ProgressOptions & { name?: string }): Promise<Box> {
+    throw notYet('import');
+  }
+
+  async metrics(): Promise<RuntimeMetrics> {
+    const counters = await this.#ctx.counters.read(this.#tenant);
+    return { ...counters, runningBoxes: (await this.list({ status: 'running' })).length };
+  }
+
+  async *events(options: CallOptions = {}): AsyncIterable<RuntimeEvent> {
+    const signal = AbortSignal.any([this.#ctx.closing.signal, ...(options.signal ? [options.signal] : [])]);
+    try {
+      for await (const [event] of on(this.#ctx.events, 'change', { signal })) yield event as RuntimeEvent;
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  async gc(options: CallOptions & { readonly dryRun?: boolean } = {}): Promise<GcResult> {
+    return await this.#ctx.gc.run({ dryRun: options.dryRun ?? false });
+  }
+
+  async verify(_options?: ProgressOptions): Promise<VerifyResult> {
+    throw notYet('verify');
+  }
+
+  async close(): Promise<void> {
+    const ids = [...this.#attached];
+    this.#attached.clear();
+    await Promise.all(ids.map((id) => this.#stopAttached(id)));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #stopAttached(id: string): Promise<void> {
+    const ctx = this.#ctx;
+    try {
+      await ctx.boxLocks.run(id, async () => {
+        const row = await findRow(ctx.db, this.#tenant, id);
+        if (!row || !ctx.live.get(id)) return;
+        checkLegal('stop', row);
+        await stopBox(ctx, row);
+      });
+    } catch (error) {
+      ctx.logger.warn('cannot stop a box of a runtime that closes', { box: id, reason: messageOf(error) });
+    }
+  }
+}
