@@ -1,0 +1,100 @@
+// What is built from this checkout: TypeScript into dist/, the guest agent and the network guard into dist/guest/.
+import { createHash } from 'node:crypto';
+import { existsSync, lstatSync } from 'node:fs';
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
+import { join } from 'node:path';
+import { install, missing, rustPackages } from './debian.mjs';
+import { run, SetupError } from './run.mjs';
+
+const MAIN = 'dist/cli/main.js';
+const GUEST = 'dist/guest';
+const STAMP = join(GUEST, 'stamp');
+
+/** Files of dist/guest and the cargo target each comes from. */
+const artifacts = [
+  { file: 'cryobox-agent', target: 'cryobox-agent' },
+  { file: 'netguard.so', target: 'netguard' },
+];
+
+/** Compiles TypeScript and makes `npx cryobox` find this checkout's command. */
+export async function buildTypeScript() {
+  // tsc trusts its notes about what it has written; without dist/ they are wrong.
+  if (!existsSync('dist/index.js')) await rm('.cache/tsconfig.tsbuildinfo', { force: true });
+  await run('node_modules/.bin/tsc', ['-b'], { timeoutMs: 300_000, label: 'tsc' });
+  if (!existsSync(MAIN)) return 'built';
+  await chmod(MAIN, 0o755);
+  await linkCommand();
+  return 'built';
+}
+
+async function linkCommand() {
+  // A linked node_modules belongs to another checkout, whose command it is.
+  if (lstatSync('node_modules').isSymbolicLink()) return;
+  const link = 'node_modules/.bin/cryobox';
+  const target = `../../${MAIN}`;
+  if ((await readlink(link).catch(() => '')) === target) return;
+  await rm(link, { force: true });
+  await symlink(target, link);
+}
+
+/** Builds the guest's binaries unless those in dist/guest come from the same sources and compiler. */
+export async function buildGuest() {
+  const absent = missing(rustPackages);
+  if (absent.length > 0) await install(absent);
+  const cargo = await run('cargo', ['--version'], { cwd: 'agent', timeoutMs: 60_000, capture: true });
+  const stamp = await sourceHash('agent', cargo.stdout);
+  const complete = artifacts.every(({ file }) => existsSync(join(GUEST, file)));
+  if (complete && (await readFile(STAMP, 'utf8').catch(() => '')) === stamp) return 'up to date';
+  const { stdout } = await run(
+    'cargo',
+    ['build', '--release', '--offline', '--workspace', '--message-format=json-render-diagnostics'],
+    { cwd: 'agent', timeoutMs: 600_000, capture: true, label: 'cargo' },
+  );
+  await mkdir(GUEST, { recursive: true });
+  for (const { file, target } of artifacts) await publish(findArtifact(stdout, target), join(GUEST, file));
+  await writeFile(STAMP, stamp);
+  return `built with ${cargo.stdout.trim()}`;
+}
+
+/** The file cargo says it made for a target (its JSON messages, The Cargo Book, "External tools"). */
+function findArtifact(messages, target) {
+  for (const line of messages.split('\n')) {
+    if (!line.startsWith('{')) continue;
+    const message = JSON.parse(line);
+    if (message.reason !== 'compiler-artifact' || message.target.name !== target) continue;
+    const made = message.executable ?? message.filenames.find((name) => name.endsWith('.so'));
+    if (made) return made;
+  }
+  throw new SetupError(`cargo built no ${target}`);
+}
+
+/** A binary that runs cannot be overwritten, but it can be replaced. */
+async function publish(from, to) {
+  const temporary = `${to}.new`;
+  await copyFile(from, temporary);
+  await chmod(temporary, 0o755);
+  await rename(temporary, to);
+}
+
+async function sourceHash(root, compiler) {
+  const hash = createHash('sha256').update(compiler);
+  const names = await readdir(root, { recursive: true, withFileTypes: true });
+  const files = names
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .filter((path) => !path.includes('/target/'))
+    .sort();
+  for (const path of files) hash.update(`${path}\0`).update(await readFile(path));
+  return hash.digest('hex');
+}

@@ -1,0 +1,163 @@
+// What has to be on the host, as data, and how Debian's package manager brings it.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run, SetupError, tryRun, which } from './run.mjs';
+
+/** Debian packages the product needs, each with a command that shows it is there. */
+export const productPackages = [
+  { package: 'qemu-system-x86', command: 'qemu-system-x86_64' },
+  { package: 'e2fsprogs', command: 'mke2fs' },
+  { package: 'zstd', command: 'zstd' },
+  { package: 'mmdebstrap', command: 'mmdebstrap' },
+  // mmdebstrap without root maps user ids with it.
+  { package: 'uidmap', command: 'newuidmap' },
+  { package: 'ca-certificates', command: 'update-ca-certificates' },
+  { package: 'tar', command: 'tar' },
+];
+
+/** What builds the guest agent; any cargo will do, Debian's is taken when there is none. */
+export const rustPackages = [
+  { package: 'cargo', command: 'cargo' },
+  { package: 'rustc', command: 'rustc' },
+  { package: 'gcc', command: 'cc' },
+  { package: 'libc6-dev', file: '/usr/include/stdio.h' },
+];
+
+/** What compiles better-sqlite3 where npm has no binary of it. */
+export const compilerPackages = [
+  { package: 'g++', command: 'g++' },
+  { package: 'make', command: 'make' },
+  { package: 'python3', command: 'python3' },
+];
+
+/** Independent tools the tests compare with: oracles for disks and images, a real registry. */
+export const testPackages = [
+  { package: 'qemu-utils', command: 'qemu-img' },
+  { package: 'skopeo', command: 'skopeo' },
+  { package: 'umoci', command: 'umoci' },
+  { package: 'docker-registry', command: 'docker-registry' },
+  { package: 'apache2-utils', command: 'htpasswd' },
+  { package: 'busybox-static', command: 'busybox' },
+  { package: 'attr', command: 'setfattr' },
+  { package: 'openssl', command: 'openssl' },
+];
+
+/** The package whose dependency is Debian's newest kernel for virtual machines. */
+const KERNEL_META_PACKAGE = 'linux-image-cloud-amd64';
+const UPDATE_TIMEOUT_MS = 300_000;
+/** The largest set (QEMU, Rust, compilers) is about 1.2 GB unpacked; a slow mirror needs minutes. */
+const INSTALL_TIMEOUT_MS = 1_500_000;
+
+const aptOptions = ['-q', '-o', 'Acquire::Retries=3', '-o', 'Acquire::http::Timeout=30'];
+let listsAreFresh = false;
+
+/** Packages of a list that are not there. */
+export function missing(list) {
+  return list.filter((entry) => !isThere(entry)).map((entry) => entry.package);
+}
+
+function isThere({ command, file }) {
+  if (command) return which(command) !== undefined;
+  try {
+    readFileSync(file);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether Debian's package manager is here. */
+export function hasApt() {
+  return which('apt-get') !== undefined && which('dpkg-deb') !== undefined;
+}
+
+/** Installs packages with apt; says what to install by hand where that is impossible. */
+export async function install(packages) {
+  const byHand = `Install these by hand (Debian names), then run this again: ${packages.join(' ')}`;
+  if (!hasApt()) {
+    throw new SetupError(`Not a Debian-like host (no apt-get), and needed: ${packages.join(' ')}`, byHand);
+  }
+  const prefix = await rootPrefix(byHand);
+  await updateLists(prefix);
+  const args = ['apt-get', ...aptOptions, '-o', 'DPkg::Lock::Timeout=300', 'install', '-y'];
+  await aptRun([...prefix, ...args, '--no-install-recommends', ...packages], INSTALL_TIMEOUT_MS, byHand);
+}
+
+/** How to become root: nothing as root, sudo else. */
+async function rootPrefix(byHand) {
+  if (process.getuid() === 0) return [];
+  const sudo = which('sudo');
+  if (sudo && process.stdin.isTTY) return [sudo];
+  const quiet = { timeoutMs: 10_000, foreground: true };
+  if (sudo && (await tryRun(sudo, ['-n', 'true'], quiet)).status === 0) return [sudo, '-n'];
+  throw new SetupError(
+    sudo ? 'sudo asks for a password and there is no terminal' : 'Neither root nor sudo',
+    byHand,
+  );
+}
+
+async function updateLists(prefix) {
+  if (listsAreFresh) return;
+  await aptRun([...prefix, 'apt-get', ...aptOptions, 'update'], UPDATE_TIMEOUT_MS);
+  listsAreFresh = true;
+}
+
+/** `timeout` runs below sudo, because a plain user may not signal root's processes. */
+async function aptRun(argv, timeoutMs, hint) {
+  const at = argv.indexOf('apt-get');
+  const limited = [
+    ...argv.slice(0, at),
+    'env',
+    'DEBIAN_FRONTEND=noninteractive',
+    'timeout',
+    '--kill-after=10',
+    String(timeoutMs / 1000),
+    ...argv.slice(at),
+  ];
+  const [command, ...args] = limited;
+  const foreground = command !== 'env';
+  await run(command, args, { timeoutMs: timeoutMs + 30_000, label: 'apt-get', hint, foreground });
+}
+
+/** Downloads Debian's current cloud kernel package into a directory; resolves with the path of the `.deb`. */
+export async function downloadKernel(directory) {
+  if (!hasApt()) {
+    throw new SetupError(
+      'Not a Debian-like host (no apt-get): cannot fetch the guest kernel',
+      `Unpack Debian's ${KERNEL_META_PACKAGE} dependency into the cache as docs/ARCHITECTURE.md describes`,
+    );
+  }
+  let name = await kernelPackage();
+  if (!name) {
+    await updateLists(await rootPrefix('Run `apt-get update` as root'));
+    name = await kernelPackage();
+  }
+  if (!name) {
+    throw new SetupError(
+      `apt knows no package ${KERNEL_META_PACKAGE}`,
+      "Add Debian's main archive to the apt sources, then run this again",
+    );
+  }
+  const download = () =>
+    tryRun('apt-get', [...aptOptions, 'download', name], {
+      cwd: directory,
+      timeoutMs: UPDATE_TIMEOUT_MS,
+      label: name,
+    });
+  if ((await download()).status !== 0) {
+    // Lists that are older than the archive name a version that is gone.
+    await updateLists(await rootPrefix('Run `apt-get update` as root'));
+    const second = await download();
+    if (second.status !== 0) throw new SetupError(`apt-get download ${name} failed\n${second.tail}`);
+  }
+  const { stdout } = await run('find', [directory, '-name', '*.deb'], { timeoutMs: 10_000, capture: true });
+  return join(stdout.trim());
+}
+
+async function kernelPackage() {
+  const { stdout } = await tryRun('apt-cache', ['depends', '--important', KERNEL_META_PACKAGE], {
+    timeoutMs: 30_000,
+    capture: true,
+  });
+  return /Depends: (linux-image-\S+)/.exec(stdout)?.[1];
+}

@@ -1,0 +1,55 @@
+// The steps from a fresh clone to a Cryobox that runs, in order; each does nothing when its work is done.
+import { chdir } from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { buildGuest, buildTypeScript } from './build.mjs';
+import { hasApt, install, missing, productPackages, rustPackages, testPackages } from './debian.mjs';
+import { ensureKernel } from './kernel.mjs';
+import { ensureNpmPackages } from './npm.mjs';
+import { step } from './report.mjs';
+import { SetupError } from './run.mjs';
+
+/** First Node release with all that is used; package.json `engines` says the same. */
+const NODE_MIN = [20, 19];
+
+/** Prepares this checkout. With `forTests`, what only the tests need as well. */
+export async function prepare({ forTests }) {
+  chdir(fileURLToPath(new URL('../..', import.meta.url)));
+  checkHost();
+  const wanted = [...productPackages, ...rustPackages, ...(forTests ? testPackages : [])];
+  await step('Debian packages', async () => {
+    const absent = missing(wanted);
+    if (absent.length === 0) return 'up to date';
+    process.stdout.write(`     installing ${absent.join(' ')}\n`);
+    await install(absent);
+    const still = missing(wanted);
+    if (still.length > 0) throw new SetupError(`Installed, but still not found: ${still.join(' ')}`);
+    return `${absent.length} installed`;
+  });
+  await step('npm packages', ensureNpmPackages);
+  await step('TypeScript', buildTypeScript);
+  await step('Guest agent', buildGuest);
+  await step('Guest kernel', ensureKernel);
+}
+
+function checkHost() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new SetupError(
+      `Cryobox needs Linux on x86-64, this is ${process.platform} on ${process.arch}`,
+      'Use a Debian 12 machine, real or virtual.',
+    );
+  }
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major < NODE_MIN[0] || (major === NODE_MIN[0] && minor < NODE_MIN[1])) {
+    throw new SetupError(
+      `Node ${NODE_MIN.join('.')} or newer is needed, this is ${process.versions.node}`,
+      'Install a newer Node.',
+    );
+  }
+  const absent = missing([...productPackages, ...rustPackages]);
+  if (!hasApt() && absent.length > 0) {
+    throw new SetupError(
+      'This is not a Debian-like host: packages cannot be installed by this script',
+      `Install the equivalents of these Debian packages, then run this again: ${absent.join(' ')}`,
+    );
+  }
+}

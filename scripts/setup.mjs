@@ -1,0 +1,13 @@
+// From a fresh clone to a Cryobox that runs. `--for-tests` adds what only the tests need. Doing it twice does nothing.
+import { prepare } from './lib/prepare.mjs';
+import { main } from './lib/report.mjs';
+import { SetupError } from './lib/run.mjs';
+
+await main(async () => {
+  const known = ['--for-tests'];
+  const unknown = process.argv.slice(2).filter((argument) => !known.includes(argument));
+  if (unknown.length > 0) {
+    throw new SetupError(`Unknown option: ${unknown.join(' ')}`, `Options: ${known.join(' ')}`);
+  }
+  await prepare({ forTests: process.argv.includes('--for-tests') });
+});

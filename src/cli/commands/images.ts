@@ -1,0 +1,176 @@
+import { readFile } from 'node:fs/promises';
+import type { ImageInfo, PullResult } from '../../api/index.js';
+import { createCommand, createGroup } from '../command.js';
+import type { Context } from '../context.js';
+import { printListing, printOne } from '../listing.js';
+import { formatAge, formatBytes } from '../output/units.js';
+import { flag, format, many, required, several, text, value } from '../specs.js';
+import { forEachTarget, found } from '../targets.js';
+import { oneOf, parseList } from '../values.js';
+
+const list = createCommand({
+  name: 'ls',
+  aliases: ['list'],
+  summary: 'list images',
+  args: {},
+  options: { quiet: flag('-q, --quiet', 'print references only'), format },
+  async handler(context, _, { quiet, format }) {
+    const { images } = await context.runtime();
+    const all = await images.list({ signal: context.signal });
+    if (!quiet) await printListing(context, format, all, imageColumns);
+    else for (const { reference } of all) await context.stdout.line(reference);
+  },
+});
+
+const imageColumns = [
+  { header: 'REFERENCE', cell: (image: ImageInfo) => image.reference },
+  { header: 'ID', cell: (image: ImageInfo) => image.id.replace(/^sha256:/, '').slice(0, 12) },
+  { header: 'LAYERS', cell: (image: ImageInfo) => image.layerCount, align: 'right' as const },
+  { header: 'SIZE', cell: (image: ImageInfo) => formatBytes(image.sizeBytes), align: 'right' as const },
+  { header: 'CACHED', cell: (image: ImageInfo) => formatAge(image.cachedAt) },
+];
+
+const inspect = createCommand({
+  name: 'inspect',
+  summary: 'show everything about an image',
+  args: { image: required('image', 'reference or id') },
+  options: { format },
+  async handler(context, { image }, { format }) {
+    const { images } = await context.runtime();
+    const info = found(await images.get(image, { signal: context.signal }), 'image', image);
+    await printOne(context, format, info, (it) => ({
+      reference: it.reference,
+      id: it.id,
+      manifest: it.manifestDigest,
+      layers: it.layerCount,
+      size: formatBytes(it.sizeBytes),
+      cached: it.cachedAt.toISOString(),
+    }));
+  },
+});
+
+const remove = createCommand({
+  name: 'rm',
+  summary: 'remove images',
+  args: { references: several('image', 'references or ids') },
+  options: { force: flag('-f, --force', 'also while boxes use them; the boxes keep their layers') },
+  handler: (context, { references }, { force }) =>
+    forEachTarget(context, references, async (reference) => {
+      const { images } = await context.runtime();
+      await images.remove(reference, { force, signal: context.signal });
+      return reference;
+    }),
+});
+
+const prune = createCommand({
+  name: 'prune',
+  summary: 'remove images no box uses',
+  args: {},
+  options: { format },
+  async handler(context, _, { format }) {
+    const { images } = await context.runtime();
+    const removed = await images.prune({ signal: context.signal });
+    await printListing(context, format, removed, [{ header: 'REMOVED', cell: (reference) => reference }]);
+  },
+});
+
+const build = createCommand({
+  name: 'build',
+  summary: 'build an image from Debian packages',
+  args: { name: required('name', 'name of the new image') },
+  options: {
+    suite: text('--from-debian <suite>', 'Debian suite (default: bookworm)'),
+    packages: many('--packages <names>', 'packages beside the base system, separated by commas', parseList),
+    format,
+  },
+  async handler(context, { name }, { suite, packages, format }) {
+    const { images } = await context.runtime();
+    const result = await context.withProgress((onProgress) =>
+      images.build(name, {
+        fromDebian: suite ?? 'bookworm',
+        packages: packages.flat(),
+        onProgress,
+        signal: context.signal,
+      }),
+    );
+    await printPulled(context, format, result);
+  },
+});
+
+const importImage = createCommand({
+  name: 'import',
+  summary: 'import an OCI layout directory, or a docker-archive or OCI tar',
+  args: { path: required('path', 'directory or tar file') },
+  options: { reference: text('--reference <reference>', 'name of the image (default: its own)'), format },
+  async handler(context, { path }, { reference, format }) {
+    const { images } = await context.runtime();
+    const result = await context.withProgress((onProgress) =>
+      images.import(path, { reference, onProgress, signal: context.signal }),
+    );
+    await printPulled(context, format, result);
+  },
+});
+
+export const pull = createCommand({
+  name: 'pull',
+  summary: 'pull an image from a registry',
+  args: { reference: required('reference', 'such as registry.example.com/name:tag') },
+  options: {
+    platform: text('--platform <platform>', "such as linux/amd64 (default: this host's)"),
+    policy: value(
+      '--policy <policy>',
+      'always, missing or never (default: always)',
+      oneOf('always', 'missing', 'never'),
+    ),
+    username: text('--username <name>', 'user at the registry; the password comes with --password-stdin'),
+    passwordStdin: flag('--password-stdin', 'read the password from stdin'),
+    mirror: many('--mirror <url>', 'address tried first', (url) => url),
+    plainHttp: flag('--plain-http', 'talk to the registry without TLS'),
+    caFile: text('--ca-file <file>', 'PEM file of a certificate authority'),
+    skipVerify: flag('--skip-verify', "do not check the registry's certificate"),
+    format,
+  },
+  async handler(context, { reference }, options) {
+    const { images } = await context.runtime();
+    const password = options.passwordStdin ? await readPassword() : undefined;
+    const registry = {
+      ...(options.username !== undefined && { username: options.username }),
+      ...(password !== undefined && { password }),
+      ...(options.mirror.length > 0 && { mirrors: options.mirror }),
+      ...(options.plainHttp && { plainHttp: true }),
+      ...(options.caFile !== undefined && { caFile: options.caFile }),
+      ...(options.skipVerify && { skipVerify: true }),
+    };
+    const result = await context.withProgress((onProgress) =>
+      images.pull(reference, {
+        platform: options.platform,
+        pullPolicy: options.policy,
+        registry: Object.keys(registry).length > 0 ? registry : undefined,
+        onProgress,
+        signal: context.signal,
+      }),
+    );
+    await printPulled(context, options.format, result);
+  },
+});
+
+async function readPassword(): Promise<string> {
+  return (await readFile('/dev/stdin', 'utf8')).replace(/\r?\n$/, '');
+}
+
+async function printPulled(context: Context, format: 'table' | 'json', result: PullResult): Promise<void> {
+  await printOne(context, format, result, (it) => ({
+    reference: it.reference,
+    id: it.configDigest,
+    manifest: it.manifestDigest,
+    layers: it.layerCount,
+    size: formatBytes(it.sizeBytes),
+  }));
+}
+
+export const images = createGroup({
+  name: 'images',
+  aliases: ['image'],
+  summary: 'images: list, build, import, remove',
+  commands: [list, inspect, build, importImage, remove, prune],
+});

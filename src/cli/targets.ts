@@ -1,0 +1,41 @@
+import type { Box } from '../api/index.js';
+import { CryoboxError } from '../errors.js';
+import type { Context } from './context.js';
+import { describeFailure, exitCodes } from './failure.js';
+import { OutputClosed } from './output/stream.js';
+
+/** The box a user named. @throws {CryoboxError} `not_found` */
+export async function requireBox(context: Context, idOrName: string): Promise<Box> {
+  const runtime = await context.runtime();
+  const box = await runtime.get(idOrName, { signal: context.signal });
+  return found(box, 'box', idOrName);
+}
+
+/** What was found. @throws {CryoboxError} `not_found` when that is null */
+export function found<T>(thing: T | null, kind: string, name: string): T {
+  if (thing === null) throw new CryoboxError('not_found', `No ${kind} ${JSON.stringify(name)}`);
+  return thing;
+}
+
+/**
+ * Does the same to each of several things: a failure is said on stderr and does not stop the others; each success is
+ * printed as a line of what `task` returns. Resolves with the exit code.
+ */
+export async function forEachTarget(
+  context: Context,
+  targets: readonly string[],
+  task: (target: string) => Promise<string>,
+): Promise<number> {
+  let exitCode = 0;
+  for (const target of targets) {
+    context.signal.throwIfAborted();
+    try {
+      await context.stdout.line(await task(target));
+    } catch (error) {
+      if (context.signal.aborted || error instanceof OutputClosed) throw error;
+      exitCode = exitCodes.failed;
+      await context.stderr.write(describeFailure(error));
+    }
+  }
+  return exitCode;
+}
