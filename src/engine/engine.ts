@@ -69,9 +69,12 @@ export class Engine implements AsyncDisposable {
     return this.#ctx.paths;
   }
 
-  /** Everything the engine does, for one tenant; the owner of the home is the tenant with the empty name. */
-  runtime(tenant = ''): Runtime {
-    return new EngineRuntime(this.#ctx, tenant);
+  /**
+   * Everything the engine does, for one tenant; the owner of the home is the tenant with the empty name.
+   * `onClose` runs last when that runtime is closed.
+   */
+  runtime(tenant = '', options: { readonly onClose?: () => Promise<void> } = {}): Runtime {
+    return new EngineRuntime(this.#ctx, tenant, options.onClose);
   }
 
   /** Lets go of the home. Machines of boxes go on; an engine opened later takes them over. */

@@ -34,8 +34,11 @@ export class EngineRuntime implements Runtime {
   /** Boxes made here that end with this runtime. */
   readonly #attached = new Set<string>();
 
-  constructor(ctx: EngineContext, tenant: string) {
+  readonly #onClose: (() => Promise<void>) | undefined;
+
+  constructor(ctx: EngineContext, tenant: string, onClose?: () => Promise<void>) {
     this.#ctx = ctx;
+    this.#onClose = onClose;
     this.#tenant = tenant;
     this.images = new EngineImages(ctx, tenant);
   }
@@ -118,6 +121,7 @@ export class EngineRuntime implements Runtime {
     const ids = [...this.#attached];
     this.#attached.clear();
     await Promise.all(ids.map((id) => this.#stopAttached(id)));
+    await this.#onClose?.();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,0 +1,142 @@
+import type {
+  Box,
+  BoxInfo,
+  BoxMetrics,
+  ByteSource,
+  CallOptions,
+  CloneOptions,
+  ExecOptions,
+  ExecResult,
+  Execution,
+  Executions,
+  ExportOptions,
+  Files,
+  ForkResult,
+  Pager,
+  PortConnection,
+  ResumeResult,
+  Snapshots,
+  StartExecOptions,
+} from '../../api/index.js';
+import { CryoboxError } from '../../errors.js';
+import type { BoxRow } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+import { EngineFiles } from '../exec/files.js';
+import { EngineExecutions, execAndWait, startExecution } from '../exec/executions.js';
+import { notYet } from '../not-yet.js';
+import { readConsole } from './console.js';
+import { armTimers } from './idle.js';
+import { exclusively } from './locked.js';
+import { boxMetrics } from './metrics.js';
+import { infoOf, requireRow } from './rows.js';
+import { startBox } from './start.js';
+import { removeBox, stopBox } from './stop.js';
+import { dialBox, useBox } from './use.js';
+
+/** A handle on one box of the engine: every method is one operation. */
+export class EngineBox implements Box {
+  readonly id: string;
+  readonly name: string | null;
+  readonly files: Files;
+  readonly executions: Executions;
+  readonly #ctx: EngineContext;
+  readonly #owned: boolean;
+
+  /** `owned`: disposing of the handle removes the box. */
+  constructor(ctx: EngineContext, row: Pick<BoxRow, 'id' | 'name'>, owned: boolean) {
+    this.#ctx = ctx;
+    this.#owned = owned;
+    this.id = row.id;
+    this.name = row.name;
+    this.files = new EngineFiles(ctx, row.id);
+    this.executions = new EngineExecutions(ctx, row.id);
+  }
+
+  get snapshot(): Snapshots {
+    throw notYet('snapshot');
+  }
+
+  async info(): Promise<BoxInfo> {
+    return await infoOf(this.#ctx, await requireRow(this.#ctx.db, this.id));
+  }
+
+  async metrics(): Promise<BoxMetrics> {
+    return await boxMetrics(this.#ctx, this.id);
+  }
+
+  async start(options: CallOptions & { readonly discardMemory?: boolean } = {}): Promise<void> {
+    if (options.discardMemory) throw notYet('discardMemory');
+    await exclusively(this.#ctx, this.id, 'start', async (row) => {
+      if (this.#ctx.live.get(row.id)) return;
+      await startBox(this.#ctx, row);
+      armTimers(this.#ctx, row);
+    });
+  }
+
+  async stop(options: CallOptions & { readonly timeoutMs?: number } = {}): Promise<void> {
+    await exclusively(this.#ctx, this.id, 'stop', async (row) => {
+      await stopBox(this.#ctx, row, options.timeoutMs);
+      armTimers(this.#ctx, await requireRow(this.#ctx.db, this.id));
+    });
+  }
+
+  async remove(options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
+    await exclusively(this.#ctx, this.id, 'remove', async (row) => {
+      if (this.#ctx.live.get(row.id) && options.force !== true) {
+        throw new CryoboxError('invalid_state', 'cannot remove a box that is running', {
+          hint: 'Stop the box first, or remove it by force.',
+          details: { box: row.id, status: row.status },
+        });
+      }
+      await removeBox(this.#ctx, row);
+    });
+  }
+
+  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return await execAndWait(this.#ctx, this.id, argv, options);
+  }
+
+  async startExec(argv: readonly string[], options: StartExecOptions = {}): Promise<Execution> {
+    return await startExecution(this.#ctx, this.id, argv, options);
+  }
+
+  async dial(port: number, options: CallOptions = {}): Promise<PortConnection> {
+    return await useBox(this.#ctx, this.id, 'exec', (live) => dialBox(live, port, options));
+  }
+
+  async consoleLog(): Promise<string> {
+    await requireRow(this.#ctx.db, this.id);
+    return await readConsole(this.#ctx, this.id);
+  }
+
+  async clone(_name?: string, _options?: CloneOptions): Promise<Box> {
+    throw notYet('clone');
+  }
+
+  async export(_destination: string, _options?: ExportOptions): Promise<string> {
+    throw notYet('export');
+  }
+
+  async exportStream(_options?: ExportOptions): Promise<ByteSource> {
+    throw notYet('export');
+  }
+
+  async pause(): Promise<void> {
+    throw notYet('pause');
+  }
+
+  async resume(_options?: CallOptions & { readonly pager?: Pager }): Promise<ResumeResult> {
+    throw notYet('resume');
+  }
+
+  async fork(): Promise<ForkResult[]> {
+    throw notYet('fork');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#owned) return;
+    await this.remove({ force: true }).catch((error: unknown) => {
+      if (!(error instanceof CryoboxError && error.code === 'not_found')) throw error;
+    });
+  }
+}

@@ -1,0 +1,57 @@
+import type { Runtime } from '../api/index.js';
+import type { Logger } from '../base/log.js';
+import { defaultHome, homePaths } from '../engine/index.js';
+import { isCryoboxError } from '../errors.js';
+import { connectRuntime } from '../remote/index.js';
+import { ensureEngine } from './background.js';
+import { serveEngine } from './serve.js';
+
+export { answers, type ReadyMessage } from './background.js';
+export { type ServedEngine, serveEngine } from './serve.js';
+
+/** How a home is opened in this process. */
+export interface LocalOptions {
+  /** @default `CRYOBOX_HOME`, else `~/.cryobox` */
+  readonly home?: string;
+  /** @default says nothing */
+  readonly logger?: Logger;
+  /** Waiting machines per shape in use. @default 1 */
+  readonly poolSize?: number;
+}
+
+/** Which engine to talk to. */
+export interface ConnectOptions {
+  /** Address of a server. @default the engine of the home */
+  readonly url?: string;
+  readonly apiKey?: string;
+  /** Path prefix of the tenant. */
+  readonly prefix?: string;
+  /** @default `CRYOBOX_HOME`, else `~/.cryobox` */
+  readonly home?: string;
+}
+
+/**
+ * The runtime of a home: the engine in this process, or, when another process owns the home, a client of that one
+ * over its socket. Throws `config_error`, `database_error`, `engine_unavailable`.
+ */
+export async function openLocal(options: LocalOptions = {}): Promise<Runtime> {
+  const home = options.home ?? defaultHome();
+  try {
+    const served = await serveEngine({ ...options, home });
+    return served.engine.runtime('', { onClose: () => served.close() });
+  } catch (error) {
+    if (!isCryoboxError(error, 'home_in_use')) throw error;
+    return connectRuntime({ socketPath: homePaths(home).socket, logger: options.logger });
+  }
+}
+
+/**
+ * A client: of a server when `url` is given, else of the engine of the home, which is started in the background
+ * when there is none.
+ */
+export async function openRuntime(options: ConnectOptions = {}): Promise<Runtime> {
+  if (options.url !== undefined) return connectRuntime(options);
+  const paths = homePaths(options.home ?? defaultHome());
+  await ensureEngine(paths);
+  return connectRuntime({ socketPath: paths.socket });
+}
