@@ -1,0 +1,45 @@
+import { CryoboxError } from '../../errors.js';
+import { FileType, sortedEntries, type TreeNode } from '../tree.js';
+import { firstInode } from './geometry.js';
+
+/** Inode number of the root directory (kernel documentation, ext4, "Special inodes"). */
+export const rootInode = 2;
+
+/** A node in the order of inode numbers, with the directory that holds it. */
+interface NumberedNode {
+  readonly node: TreeNode;
+  readonly parent: TreeNode;
+}
+
+/**
+ * Numbers all nodes: the root is 2, then directory by directory in byte order of names, so that the files of one
+ * directory lie together and the same tree always gets the same numbers. Throws `image_refused` beyond `inodeCount`.
+ */
+export function numberNodes(root: TreeNode, inodeCount: number): NumberedNode[] {
+  root.inode = rootInode;
+  const numbered: NumberedNode[] = [{ node: root, parent: root }];
+  const waiting: TreeNode[] = [root];
+  let next = firstInode;
+  for (let directory = waiting.pop(); directory; directory = waiting.pop()) {
+    const inside: TreeNode[] = [];
+    for (const [, node] of sortedEntries(directory)) {
+      if (node.inode !== 0) continue;
+      if (next > inodeCount) {
+        throw new CryoboxError(
+          'image_refused',
+          `the image has more files than the ${inodeCount} inodes of its disk`,
+          {
+            hint: 'Use a larger base disk.',
+          },
+        );
+      }
+      node.inode = next;
+      next += 1;
+      numbered.push({ node, parent: directory });
+      if (node.type === FileType.directory) inside.push(node);
+    }
+    // Depth first, in order: the stack takes the last first.
+    waiting.push(...inside.reverse());
+  }
+  return numbered;
+}

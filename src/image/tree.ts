@@ -1,0 +1,106 @@
+/**
+ * The files of an image in memory, without their content: what layers are applied to and what the ext4 writer reads.
+ *
+ * Names and link targets are "binary strings": one char per byte ({@link fromBytes}, {@link toBytes}), so that names
+ * which are not UTF-8 survive. Nothing of an image is ever created on the host, so no name can escape.
+ */
+
+/** What a node is; the values are ext4's directory entry types (kernel documentation, ext4, "Directory Entries"). */
+export const FileType = {
+  regular: 1,
+  directory: 2,
+  characterDevice: 3,
+  blockDevice: 4,
+  fifo: 5,
+  symlink: 7,
+} as const;
+
+/** One of the values of {@link FileType}. */
+export type FileTypeCode = (typeof FileType)[keyof typeof FileType];
+
+/** A point in time as tar and ext4 know it. */
+export interface FileTime {
+  /** Whole seconds since 1970, may be negative. */
+  readonly seconds: number;
+  /** 0 to 999,999,999, always forward from `seconds`. */
+  readonly nanoseconds: number;
+}
+
+/** Owner, mode, times and extended attributes: everything of a node but its content. */
+export interface NodeMetadata {
+  /** Permission bits with setuid, setgid and sticky (07777). */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly modifiedAt: FileTime;
+  /** Time of last access; the modification time when absent. */
+  readonly accessedAt?: FileTime;
+  /** Extended attributes by full name (`security.capability`). */
+  readonly attributes?: ReadonlyMap<string, Buffer>;
+}
+
+/** One file, directory, link or device. Several names may point at one node (hard links). */
+export class TreeNode {
+  metadata: NodeMetadata;
+  readonly type: FileTypeCode;
+  /** Index of the layer that last wrote the node: a whiteout hides only what lower layers brought. */
+  layer: number;
+  /** Names pointing here, for everything but directories. */
+  links = 1;
+  /** Length of a regular file in bytes. */
+  size = 0;
+  /** Where a regular file's content lies: triples of file block, disk block and number of blocks. */
+  extents: number[] | undefined;
+  /** Entries of a directory. */
+  readonly children: Map<string, TreeNode> | undefined;
+  /** Target of a symlink. */
+  readonly target: string | undefined;
+  /** Major and minor number of a device. */
+  readonly device: readonly [number, number] | undefined;
+  /** Inode number; 0 until the tree is numbered. */
+  inode = 0;
+
+  constructor(
+    type: FileTypeCode,
+    metadata: NodeMetadata,
+    layer: number,
+    more: { readonly target?: string; readonly device?: readonly [number, number] } = {},
+  ) {
+    this.type = type;
+    this.metadata = metadata;
+    this.layer = layer;
+    this.children = type === FileType.directory ? new Map() : undefined;
+    this.target = more.target;
+    this.device = more.device;
+  }
+}
+
+const epoch: FileTime = { seconds: 0, nanoseconds: 0 };
+
+/** What a directory gets that no layer describes: root's, 0755, a fixed time so that the result is reproducible. */
+export const impliedDirectory: NodeMetadata = { mode: 0o755, uid: 0, gid: 0, modifiedAt: epoch };
+
+/** Entries of a directory in byte order, the order everything is numbered and written in. */
+export function sortedEntries(directory: TreeNode): [string, TreeNode][] {
+  const entries = [...(directory.children ?? [])];
+  return entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+}
+
+/** A binary string (one char per byte) from bytes. */
+export function fromBytes(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+}
+
+/** The bytes of a binary string. */
+export function toBytes(text: string): Buffer {
+  return Buffer.from(text, 'latin1');
+}
+
+/** How long a name may get in a message. */
+const shownNameChars = 200;
+
+/** A binary string for a message: as UTF-8, quoted, control characters escaped, cut at 200 characters. */
+export function showName(name: string): string {
+  const text = toBytes(name).toString('utf8');
+  return JSON.stringify(text.length > shownNameChars ? `${text.slice(0, shownNameChars)}...` : text);
+}
