@@ -104,7 +104,10 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
   const [qemu, assets] = await Promise.all([findQemu(), prepareAssets(paths)]);
   const layers = new LayerFiles(paths.layers);
   const needs = { paths, db, layers, qemu, assets, logger };
-  const pool = { size: options.poolSize ?? defaultPool.size, idleMs: options.poolIdleMs ?? defaultPool.idleMs };
+  const pool = {
+    size: options.poolSize ?? defaultPool.size,
+    idleMs: options.poolIdleMs ?? defaultPool.idleMs,
+  };
   const ctx: EngineContext = {
     ...needs,
     goldens: new Goldens(needs),

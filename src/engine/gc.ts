@@ -41,7 +41,10 @@ export class GarbageCollector {
   /** Collects now, or says what it would delete. */
   async run(options: { readonly dryRun: boolean }): Promise<GcResult> {
     return await this.#mutex.run(async () => {
-      const removed = [...(await this.#layersWithoutHolder(options.dryRun)), ...(await this.#filesWithoutRow(options.dryRun))];
+      const removed = [
+        ...(await this.#layersWithoutHolder(options.dryRun)),
+        ...(await this.#filesWithoutRow(options.dryRun)),
+      ];
       return { removed, freedBytes: removed.reduce((sum, { bytes }) => sum + bytes, 0) };
     });
   }

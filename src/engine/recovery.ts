@@ -2,7 +2,15 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { AgentClient } from '../guest/index.js';
-import { hostBootId, isAlive, killProcess, Machine, type MachineUser, machineFiles, QmpClient } from '../machine/index.js';
+import {
+  hostBootId,
+  isAlive,
+  killProcess,
+  Machine,
+  type MachineUser,
+  machineFiles,
+  QmpClient,
+} from '../machine/index.js';
 import type { BoxRow, MachineRow } from '../store/index.js';
 import { armTimers } from './boxes/idle.js';
 import { updateBox } from './boxes/rows.js';
@@ -18,6 +26,7 @@ export async function recover(ctx: EngineContext): Promise<void> {
   await emptyFolder(ctx.paths.scratch);
   const adopted = await adoptMachines(ctx);
   await endUnknownMachines(ctx, adopted);
+  await ctx.goldens.dropStale();
   for (const row of await ctx.db.selectFrom('boxes').selectAll().execute()) await settleBox(ctx, row);
   ctx.gc.soon();
 }
@@ -46,7 +55,8 @@ async function adoptMachines(ctx: EngineContext): Promise<Set<string>> {
 async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promise<boolean> {
   const box = await ctx.db.selectFrom('boxes').selectAll().where('id', '=', boxId).executeTakeFirst();
   if (box?.status !== 'running') return false;
-  const user: MachineUser | undefined = row.uid === null ? undefined : { uid: row.uid, gid: row.gid ?? row.uid };
+  const user: MachineUser | undefined =
+    row.uid === null ? undefined : { uid: row.uid, gid: row.gid ?? row.uid };
   try {
     const process = { pid: row.pid, startTicks: row.start_ticks };
     const machine = await Machine.adopt(join(ctx.paths.machines, row.id), process, user);

@@ -76,7 +76,10 @@ export class IdleTimers {
     ).unref();
   }
 
-  #next(stopAfterMs: number, removeAfterMs: number): { afterMs: number; what: 'stop' | 'remove' } | undefined {
+  #next(
+    stopAfterMs: number,
+    removeAfterMs: number,
+  ): { afterMs: number; what: 'stop' | 'remove' } | undefined {
     if (stopAfterMs > 0) return { afterMs: stopAfterMs, what: 'stop' };
     if (removeAfterMs > 0) return { afterMs: removeAfterMs, what: 'remove' };
     return undefined;

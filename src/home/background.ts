@@ -5,8 +5,8 @@ import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { connectUnix } from '../base/socket.js';
-import { CryoboxError, errnoOf, isErrorCode } from '../errors.js';
 import { type HomePaths, prepareHome } from '../engine/index.js';
+import { CryoboxError, errnoOf, isErrorCode } from '../errors.js';
 
 /** What a background engine writes to its parent, one line of JSON, when it answers or has failed. */
 export interface ReadyMessage {
@@ -29,7 +29,10 @@ export async function ensureEngine(paths: HomePaths): Promise<void> {
   const deadline = Date.now() + startTimeoutMs;
   while (!(await answers(paths.socket))) {
     if (Date.now() > deadline) {
-      throw new CryoboxError('engine_unavailable', `no engine answers at ${paths.socket} after ${startTimeoutMs} ms`);
+      throw new CryoboxError(
+        'engine_unavailable',
+        `no engine answers at ${paths.socket} after ${startTimeoutMs} ms`,
+      );
     }
     const message = await startEngine(paths);
     if (message.ready) return;
@@ -51,9 +54,13 @@ export async function answers(socketPath: string): Promise<boolean> {
 
 function startFailure(message: ReadyMessage, paths: HomePaths): CryoboxError {
   const code = message.code && isErrorCode(message.code) ? message.code : 'engine_unavailable';
-  return new CryoboxError(code, message.message ?? `the engine ended while it started; see ${paths.engineLog}`, {
-    hint: message.hint,
-  });
+  return new CryoboxError(
+    code,
+    message.message ?? `the engine ended while it started; see ${paths.engineLog}`,
+    {
+      hint: message.hint,
+    },
+  );
 }
 
 async function startEngine(paths: HomePaths): Promise<ReadyMessage> {
@@ -74,7 +81,10 @@ async function startEngine(paths: HomePaths): Promise<ReadyMessage> {
 }
 
 async function readyMessage(child: ChildProcess): Promise<ReadyMessage> {
-  await Promise.race([once(child, 'spawn'), once(child, 'error').then(([error]) => Promise.reject(error as Error))]);
+  await Promise.race([
+    once(child, 'spawn'),
+    once(child, 'error').then(([error]) => Promise.reject(error as Error)),
+  ]);
   const channel = child.stdio[readyFd] as Readable & { unref(): void };
   let text = '';
   for await (const chunk of channel.setEncoding('utf8')) {

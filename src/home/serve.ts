@@ -1,7 +1,7 @@
 import { chmod, rm } from 'node:fs/promises';
 import type { Logger } from '../base/log.js';
 import { Engine, type EngineOptions } from '../engine/index.js';
-import { createServer, type CryoboxServer } from '../server/index.js';
+import { type CryoboxServer, createServer } from '../server/index.js';
 
 /** An engine that owns its home and answers on the home's socket. */
 export interface ServedEngine extends AsyncDisposable {
@@ -35,7 +35,11 @@ async function listenOnSocket(engine: Engine, logger: Logger | undefined): Promi
   const socketPath = engine.paths.socket;
   // The lock is held, so a socket that is there belongs to an engine that is gone.
   await rm(socketPath, { force: true });
-  const server = await createServer({ runtimeFor: (tenant) => engine.runtime(tenant), authenticator: null, logger });
+  const server = await createServer({
+    runtimeFor: (tenant) => engine.runtime(tenant),
+    authenticator: null,
+    logger,
+  });
   await server.listen({ socketPath });
   await chmod(socketPath, 0o600);
   return server;

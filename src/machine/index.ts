@@ -3,8 +3,8 @@ export { activeHeads, attachDisk, type DiskChain, type DiskNode, switchHeads } f
 export type { MachineUser } from './launch.js';
 export { Machine, type MachineFile } from './machine.js';
 export { hostBootId, isAlive, killProcess, type ProcessIdentity } from './process.js';
-export { QmpClient } from './qmp.js';
 export { findQemu, type QemuBinary } from './qemu.js';
+export { QmpClient } from './qmp.js';
 export { type Accelerator, diskSlotBytes, hostArchitecture, type MachineShape } from './shape.js';
 export { loadState, saveDeviceState } from './state.js';
 export { newMachineUser } from './user.js';

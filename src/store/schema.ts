@@ -72,6 +72,8 @@ interface GoldenTable {
   cpus: Fixed<number>;
   memory_mib: Fixed<number>;
   qemu_version: Fixed<string>;
+  /** Kernel, initramfs and agent it booted. */
+  assets_key: Fixed<string>;
   kernel_version: Fixed<string>;
   ram_layer: Fixed<string>;
   state_layer: Fixed<string>;

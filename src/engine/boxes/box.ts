@@ -21,8 +21,8 @@ import type {
 import { CryoboxError } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
-import { EngineFiles } from '../exec/files.js';
 import { EngineExecutions, execAndWait, startExecution } from '../exec/executions.js';
+import { EngineFiles } from '../exec/files.js';
 import { notYet } from '../not-yet.js';
 import { readConsole } from './console.js';
 import { armTimers } from './idle.js';

@@ -6,10 +6,10 @@ import { type BoxRow, isUniqueViolation } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import type { Golden } from '../machines/golden.js';
 import type { BoxConfig } from './config.js';
+import { armTimers } from './idle.js';
 import { announce, findRow } from './rows.js';
 import { insertBox, newHeads, startBox } from './start.js';
 import { removeBox } from './stop.js';
-import { armTimers } from './idle.js';
 import { checkCreateOptions } from './validate.js';
 
 /** Makes a box from an image and starts it; when it does not start, nothing of it is left. Returns its row. */
@@ -28,7 +28,14 @@ export async function createBox(ctx: EngineContext, tenant: string, options: Cre
     ctx.images.baseDisk(image.row, diskSizeGb, options),
   ]);
   const heads = await newHeads(ctx, golden, disk, diskSizeGb);
-  const row = newRow({ tenant, options, diskSizeGb, imageReference: image.row.reference, config: image.config, golden });
+  const row = newRow({
+    tenant,
+    options,
+    diskSizeGb,
+    imageReference: image.row.reference,
+    config: image.config,
+    golden,
+  });
   const stored = { ...row, guest_head: heads.guest.id, disk_head: heads.disk.id };
   try {
     await insertBox(ctx, stored, heads);
@@ -64,7 +71,8 @@ function refuseWhatIsNotThereYet(options: CreateOptions): void {
   if (options.volumes && options.volumes.length > 0) {
     throw new CryoboxError('unsupported', 'volumes are not supported yet');
   }
-  if (options.autoStopAction === 'pause') throw new CryoboxError('unsupported', 'autoStopAction "pause" is not supported yet');
+  if (options.autoStopAction === 'pause')
+    throw new CryoboxError('unsupported', 'autoStopAction "pause" is not supported yet');
 }
 
 async function refuseTakenName(ctx: EngineContext, tenant: string, name: string | undefined): Promise<void> {
@@ -74,7 +82,9 @@ async function refuseTakenName(ctx: EngineContext, tenant: string, name: string 
 }
 
 function nameTaken(name: string): CryoboxError {
-  return new CryoboxError('already_exists', `a box with the name "${name}" exists already`, { details: { name } });
+  return new CryoboxError('already_exists', `a box with the name "${name}" exists already`, {
+    details: { name },
+  });
 }
 
 interface RowFacts {

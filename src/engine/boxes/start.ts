@@ -45,7 +45,9 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
     agent.close();
     await machine.kill();
     await ctx.db.deleteFrom('machines').where('id', '=', machineId).execute();
-    throw new CryoboxError('machine_failed', `cannot start box ${row.id}: ${messageOf(error)}`, { cause: error });
+    throw new CryoboxError('machine_failed', `cannot start box ${row.id}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 

@@ -18,9 +18,11 @@ export function watchMachine(ctx: EngineContext, live: LiveBox): void {
   live.machine.qmp.onEvent(({ event, data }) => {
     if (event === 'SHUTDOWN' && data.guest === true) poweredOff = data.reason === 'guest-shutdown';
   });
-  void live.machine.exited.then(() => machineEnded(ctx, live, poweredOff)).catch((error: unknown) => {
-    ctx.logger.error('cannot record the end of a machine', { box: live.boxId, reason: String(error) });
-  });
+  void live.machine.exited
+    .then(() => machineEnded(ctx, live, poweredOff))
+    .catch((error: unknown) => {
+      ctx.logger.error('cannot record the end of a machine', { box: live.boxId, reason: String(error) });
+    });
 }
 
 async function machineEnded(ctx: EngineContext, live: LiveBox, poweredOff: boolean): Promise<void> {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Logger } from '../../base/log.js';
 import { type Accelerator, type MachineShape, type QemuBinary, qemuArguments } from '../../machine/index.js';
-import { type Database, type GoldenRow, hold } from '../../store/index.js';
+import { type Database, type GoldenRow, hold, release } from '../../store/index.js';
 import type { GuestAssets } from '../assets.js';
 import type { HomePaths } from '../home.js';
 import type { LayerFiles } from '../layer-files.js';
@@ -48,6 +48,22 @@ export class Goldens {
     const accelerator = await this.#choose(shape);
     const key = this.#key(shape, accelerator);
     return await this.#once(key, () => this.#ensure(key, shape, accelerator));
+  }
+
+  /** Forgets golden machines of another QEMU, kernel or agent; what boxes still need of them stays. */
+  async dropStale(): Promise<void> {
+    const { db, qemu, assets } = this.#needs;
+    const stale = await db
+      .selectFrom('goldens')
+      .select('key')
+      .where((q) => q.or([q('qemu_version', '!=', qemu.version), q('assets_key', '!=', assets.key)]))
+      .execute();
+    for (const { key } of stale) {
+      await db.transaction().execute(async (tx) => {
+        await tx.deleteFrom('goldens').where('key', '=', key).execute();
+        await release(tx, `golden:${key}`);
+      });
+    }
   }
 
   async #once(key: string, make: () => Promise<Golden>): Promise<Golden> {
@@ -97,6 +113,7 @@ export class Goldens {
       cpus: shape.cpus,
       memory_mib: shape.memoryMiB,
       qemu_version: qemu.version,
+      assets_key: assets.key,
       kernel_version: assets.kernelVersion,
       ram_layer: files.ram.id,
       state_layer: files.state.id,

@@ -96,6 +96,7 @@ async function createGoldens(db: Kysely<unknown>): Promise<void> {
     .addColumn('cpus', 'integer', (c) => c.notNull())
     .addColumn('memory_mib', 'integer', (c) => c.notNull())
     .addColumn('qemu_version', 'text', (c) => c.notNull())
+    .addColumn('assets_key', 'text', (c) => c.notNull())
     .addColumn('kernel_version', 'text', (c) => c.notNull())
     .addColumn('ram_layer', 'text', (c) => c.notNull().references('layers.id'))
     .addColumn('state_layer', 'text', (c) => c.notNull().references('layers.id'))

@@ -1,0 +1,132 @@
+import type {
+  BuildOptions,
+  CallOptions,
+  ImageInfo,
+  Images,
+  ProgressOptions,
+  PullOptions,
+  PullResult,
+} from '../../api/index.js';
+import { CryoboxError } from '../../errors.js';
+import { type ImageRow, release } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+import { notYet } from '../not-yet.js';
+
+/** The images of one tenant. */
+export class EngineImages implements Images {
+  readonly #ctx: EngineContext;
+  readonly #tenant: string;
+
+  constructor(ctx: EngineContext, tenant: string) {
+    this.#ctx = ctx;
+    this.#tenant = tenant;
+  }
+
+  async pull(_reference: string, _options?: PullOptions): Promise<PullResult> {
+    throw notYet('images.pull');
+  }
+
+  async import(
+    path: string,
+    options: ProgressOptions & { readonly reference?: string } = {},
+  ): Promise<PullResult> {
+    return await this.#ctx.images.import(this.#tenant, path, options);
+  }
+
+  async build(name: string, options: BuildOptions): Promise<PullResult> {
+    return await this.#ctx.images.build(this.#tenant, name, options);
+  }
+
+  async list(): Promise<ImageInfo[]> {
+    const rows = await this.#ctx.db
+      .selectFrom('images')
+      .selectAll()
+      .where('tenant', '=', this.#tenant)
+      .orderBy('reference')
+      .execute();
+    return rows.map(infoOf);
+  }
+
+  async get(reference: string): Promise<ImageInfo | null> {
+    const image = await this.#ctx.images.find(this.#tenant, reference);
+    return image ? infoOf(image.row) : null;
+  }
+
+  async remove(reference: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
+    const image = await this.#ctx.images.find(this.#tenant, reference);
+    if (!image) {
+      throw new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`);
+    }
+    const users = await this.#boxesOf(image.row);
+    if (users.length > 0 && options.force !== true) {
+      throw new CryoboxError('invalid_state', `${image.row.reference} is used by ${users.join(', ')}`, {
+        hint: 'Remove the boxes first, or remove the image by force: the boxes keep their layers.',
+        details: { boxes: users },
+      });
+    }
+    await this.#drop(image.row);
+  }
+
+  async prune(): Promise<string[]> {
+    const removed: string[] = [];
+    const rows = await this.#ctx.db
+      .selectFrom('images')
+      .selectAll()
+      .where('tenant', '=', this.#tenant)
+      .execute();
+    for (const row of rows) {
+      if ((await this.#boxesOf(row)).length > 0) continue;
+      await this.#drop(row);
+      removed.push(row.reference);
+    }
+    return removed;
+  }
+
+  async #boxesOf(row: ImageRow): Promise<string[]> {
+    const boxes = await this.#ctx.db
+      .selectFrom('boxes')
+      .select(['id', 'name'])
+      .where('tenant', '=', this.#tenant)
+      .where('image', '=', row.reference)
+      .execute();
+    return boxes.map(({ id, name }) => name ?? id);
+  }
+
+  /** The reference goes; disks and blobs go with the last reference to them. Boxes hold what they read. */
+  async #drop(row: ImageRow): Promise<void> {
+    const { db, gc, images } = this.#ctx;
+    const blobs = await db.transaction().execute(async (tx) => {
+      await tx.deleteFrom('images').where('id', '=', row.id).execute();
+      const rest = await tx
+        .selectFrom('images')
+        .select(['manifest_digest', 'config_digest', 'layers'])
+        .execute();
+      if (rest.every((other) => other.manifest_digest !== row.manifest_digest)) {
+        await tx.deleteFrom('image_disks').where('manifest_digest', '=', row.manifest_digest).execute();
+        await release(tx, `image:${row.manifest_digest}`);
+      }
+      const used = new Set(rest.flatMap(blobsOf));
+      return blobsOf(row).filter((digest) => !used.has(digest));
+    });
+    for (const digest of blobs) await images.blobs.remove(digest);
+    gc.soon();
+  }
+}
+
+function blobsOf(row: Pick<ImageRow, 'manifest_digest' | 'config_digest' | 'layers'>): string[] {
+  const layers = JSON.parse(row.layers) as { digest: string }[];
+  return [row.manifest_digest, row.config_digest, ...layers.map(({ digest }) => digest)];
+}
+
+function infoOf(row: ImageRow): ImageInfo {
+  return {
+    reference: row.reference,
+    repository: row.repository,
+    tag: row.tag,
+    id: row.config_digest,
+    manifestDigest: row.manifest_digest,
+    layerCount: (JSON.parse(row.layers) as unknown[]).length,
+    cachedAt: new Date(row.cached_at),
+    sizeBytes: row.size_bytes,
+  };
+}
