@@ -2,4 +2,5 @@ export { type DiskChain, type OpenChainOptions, openChain } from './chain.js';
 export type { Backing, DiskFormat } from './format.js';
 export type { Qcow2Header } from './header.js';
 export { readHeader } from './layer.js';
+export type { DiskRange } from './map.js';
 export { type CreateOverlayOptions, createOverlay } from './overlay.js';
