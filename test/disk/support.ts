@@ -91,3 +91,11 @@ export async function qemuMap(path: string): Promise<unknown[]> {
     offset: data ? (offset ?? null) : null,
   }));
 }
+
+/** What qemu-img check reports, whatever it finds. */
+export async function qemuCheck(path: string): Promise<Record<string, unknown>> {
+  const { stdout } = await run('qemu-img', ['check', '--output=json', path], {
+    timeout: TOOL_LIMIT_MS,
+  }).catch((error: unknown) => error as { stdout: string });
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
