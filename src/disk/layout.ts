@@ -31,7 +31,7 @@ export interface ImageLayout {
 const L1_CLUSTER = 1;
 const REFCOUNT_TABLE_CLUSTER = 2;
 /** Header, L1 table and refcount table; one cluster is enough for each, see MAX_L1_ENTRIES. */
-export const HEAD_CLUSTERS = 3;
+const HEAD_CLUSTERS = 3;
 
 /** Whether a cluster's content has to be copied. */
 export function isStored(region: RegionMap, cluster: number): boolean {
