@@ -20,6 +20,8 @@ import {
 /** Clusters read at once: 1 MiB. */
 const BATCH_CLUSTERS = 16;
 const BATCH_BYTES = BATCH_CLUSTERS * CLUSTER_BYTES;
+/** A chunk keeps its bytes until two more have been given: those, the one given, and the one being read ahead. */
+const RING_BUFFERS = 5;
 const zeros = Buffer.alloc(BATCH_BYTES);
 
 /** Options of {@link flatten}. */
@@ -44,10 +46,7 @@ export async function flatten(options: FlattenOptions): Promise<{ readonly sizeB
     handle = await open(options.path, 'wx', 0o600);
     const layout = await planLayout(options.chain);
     await handle.truncate(layout.sizeBytes);
-    const ring = [0, 1, 2].map(() => Buffer.allocUnsafeSlow(BATCH_BYTES));
-    let turn = 0;
-    const nextBuffer = (): Buffer => ring[turn++ % ring.length] ?? Buffer.alloc(BATCH_BYTES);
-    for await (const chunk of imageChunks(options.chain, layout, nextBuffer, options)) {
+    for await (const chunk of imageChunks(options.chain, layout, options)) {
       if (chunk.bytes) await writeFully(handle, chunk.bytes, chunk.offset);
     }
     if (options.durable) await handle.sync();
@@ -67,7 +66,10 @@ export async function flatten(options: FlattenOptions): Promise<{ readonly sizeB
 export interface FlattenedImage {
   /** Its exact length in bytes. */
   readonly sizeBytes: number;
-  /** The bytes, front to back, in chunks of at most 1 MiB; the same each time. Throws as {@link flatten}. */
+  /**
+   * The bytes, front to back, in chunks of at most 1 MiB; the same each time. Buffers are used again: a chunk keeps its
+   * bytes only until two more have been given. Throws as {@link flatten}.
+   */
   open(options?: ProgressOptions): AsyncIterable<Buffer>;
 }
 
@@ -85,9 +87,7 @@ async function* streamImage(
   layout: ImageLayout,
   options: ProgressOptions,
 ): AsyncGenerator<Buffer> {
-  // Each chunk is a buffer of its own: whoever reads the stream may still hold earlier ones.
-  const newBuffer = (): Buffer => Buffer.allocUnsafeSlow(BATCH_BYTES);
-  for await (const { bytes, length } of imageChunks(chain, layout, newBuffer, options)) {
+  for await (const { bytes, length } of imageChunks(chain, layout, options)) {
     yield bytes ?? zeros.subarray(0, length);
   }
 }
@@ -102,9 +102,9 @@ interface Chunk {
 async function* imageChunks(
   chain: DiskChain,
   layout: ImageLayout,
-  nextBuffer: () => Buffer,
   options: ProgressOptions,
 ): AsyncGenerator<Chunk> {
+  const nextBuffer = bufferRing();
   const free = new ClusterSet(layout.totalClusters);
   const report = progressOf(layout, options);
   yield chunkAt(0, encodeHead(layout));
@@ -209,6 +209,19 @@ function* runsOf(batch: Batch, firstCluster: number, free: ClusterSet): Generato
     yield empty ? { offset, length: bytes.length } : { offset, length: bytes.length, bytes };
     from = to;
   }
+}
+
+/** Gives the same few buffers in turn: fresh ones would cost more in page faults than reading into them. */
+function bufferRing(): () => Buffer {
+  const ring: Buffer[] = [];
+  let turn = 0;
+  return () => {
+    const slot = turn % RING_BUFFERS;
+    turn += 1;
+    const buffer = ring[slot] ?? Buffer.allocUnsafeSlow(BATCH_BYTES);
+    ring[slot] = buffer;
+    return buffer;
+  };
 }
 
 function isZero(bytes: Buffer, cluster: number): boolean {

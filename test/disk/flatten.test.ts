@@ -57,7 +57,7 @@ describe('flatten', () => {
     const image = await flattenStream(chain);
     for (let i = 0; i < 2; i += 1) {
       const chunks: Buffer[] = [];
-      for await (const chunk of image.open()) chunks.push(chunk);
+      for await (const chunk of image.open()) chunks.push(Buffer.from(chunk));
       await writeFile(join(directory, 'streamed'), Buffer.concat(chunks));
       expect((await stat(path)).size).toBe(image.sizeBytes);
       const cmp = await openChain({ directory, top: 'streamed', topFormat: 'raw' });
