@@ -2,8 +2,9 @@
 const below = {
   cli: ['home', 'remote'],
   home: ['engine', 'server', 'remote', 'store'],
-  server: [],
-  remote: [],
+  server: ['wire'],
+  remote: ['wire'],
+  wire: [],
   engine: ['machine', 'migration', 'memory', 'disk', 'image', 'guest', 'archive', 'store'],
   archive: ['disk', 'memory'],
   memory: ['migration'],
@@ -47,7 +48,7 @@ module.exports = {
     {
       name: 'remote-has-no-native-dependency',
       severity: 'error',
-      from: { path: '^src/(remote|api|base)/' },
+      from: { path: '^src/(remote|wire|api|base)/' },
       to: { path: 'node_modules/(better-sqlite3|kysely|fastify|@fastify)' },
     },
   ],

@@ -2,6 +2,9 @@ import { join } from 'node:path';
 import { CryoboxError } from '../errors.js';
 import { type DiskFormat, invalidImage, isBackingName, MAX_CHAIN_DEPTH } from './format.js';
 import { type Layer, openLayer } from './layer.js';
+import type { DiskRange } from './map.js';
+import { GuestReader } from './read.js';
+import type { RegionMap } from './region.js';
 
 /** Options of {@link openChain}. Give `directory`, or `resolve` where layers lie in several places. */
 export interface OpenChainOptions {
@@ -51,12 +54,14 @@ export class DiskChain implements AsyncDisposable {
   readonly layers: readonly Layer[];
   /** Bytes the guest sees: the top layer's. */
   readonly virtualSizeBytes: number;
+  readonly #reader: GuestReader;
 
   constructor(layers: readonly Layer[]) {
     const [top] = layers;
     if (!top) throw new CryoboxError('internal', 'a chain needs at least one layer');
     this.layers = layers;
     this.virtualSizeBytes = top.virtualSizeBytes;
+    this.#reader = new GuestReader(layers, this.virtualSizeBytes);
   }
 
   /** Number of layers. */
@@ -67,6 +72,32 @@ export class DiskChain implements AsyncDisposable {
   /** Bytes of the file system that all layers together take. */
   get allocatedBytes(): number {
     return this.layers.reduce((sum, layer) => sum + layer.allocatedBytes, 0);
+  }
+
+  /**
+   * Where guest bytes come from, in order and without gaps. Default: the whole disk. Throws `disk_image_invalid` for
+   * damaged tables, `invalid_argument` outside the disk.
+   */
+  mapRanges(offset = 0, length = this.virtualSizeBytes - offset): AsyncGenerator<DiskRange> {
+    return this.#reader.ranges(offset, length);
+  }
+
+  /** The merged cluster map of one 512 MiB region, for walking all clusters without an object for each. */
+  async region(index: number): Promise<RegionMap> {
+    return await this.#reader.region(index);
+  }
+
+  /**
+   * Guest bytes, in a new buffer. Throws `disk_image_invalid` for damaged tables or clusters, `invalid_argument`
+   * outside the disk, `storage_error` when a file cannot be read.
+   */
+  async read(offset: number, length: number): Promise<Buffer> {
+    return await this.#reader.read(offset, length);
+  }
+
+  /** Fills `target` with guest bytes from `offset` on. Throws as {@link read}. */
+  async readInto(target: Uint8Array, offset: number): Promise<void> {
+    await this.#reader.readInto(target, offset);
   }
 
   /** Closes all files. */

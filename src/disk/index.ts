@@ -1,5 +1,9 @@
 export { type DiskChain, type OpenChainOptions, openChain } from './chain.js';
+export { checkImage, type ImageCheck } from './check.js';
+export { type FlattenedImage, type FlattenOptions, flatten, flattenStream } from './flatten.js';
 export type { Backing, DiskFormat } from './format.js';
 export type { Qcow2Header } from './header.js';
 export { readHeader } from './layer.js';
+export type { DiskRange } from './map.js';
 export { type CreateOverlayOptions, createOverlay } from './overlay.js';
+export { growVirtualSize, type RewriteOptions, setBacking } from './rewrite.js';

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { endianness } from 'node:os';
 import { wrapHostError } from '../errors.js';
 import { CLUSTER_BYTES, type DiskFormat, invalidImage } from './format.js';
 import { parseHeader, type Qcow2Header } from './header.js';
@@ -62,6 +63,7 @@ export class Layer {
   /** null for a raw layer. */
   readonly header: Qcow2Header | null;
   readonly #handle: FileHandle;
+  #l1: Promise<Uint32Array> | undefined;
 
   constructor(options: OpenLayerOptions, handle: FileHandle, header: Qcow2Header | null, facts: LayerFacts) {
     this.name = options.name;
@@ -88,6 +90,21 @@ export class Layer {
   /** Fills `target` from `offset` of the file; past its end there are zeros. Throws `storage_error`. */
   async read(target: Uint8Array, offset: number): Promise<void> {
     await readFully(this.#handle, target, offset, this.name);
+  }
+
+  /** The L1 table as pairs of words (high, low), kept after the first call: at most 64 KiB. */
+  async l1Table(): Promise<Uint32Array> {
+    const { l1Offset, l1Entries } = this.qcow2Header();
+    this.#l1 ??= this.readWords(l1Offset, l1Entries * 8);
+    return await this.#l1;
+  }
+
+  /** Big-endian 32-bit words of the file, in host order. */
+  async readWords(offset: number, length: number): Promise<Uint32Array> {
+    const bytes = Buffer.allocUnsafeSlow(length);
+    await this.read(bytes, offset);
+    if (endianness() === 'LE') bytes.swap32();
+    return new Uint32Array(bytes.buffer, bytes.byteOffset, length / 4);
   }
 
   /** Closes the file. */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach } from 'vitest';
+import type { DiskChain } from '../../src/disk/index.js';
 
 const run = promisify(execFile);
 const TOOL_LIMIT_MS = 30_000;
@@ -53,4 +54,48 @@ export async function patch(
   } finally {
     await handle.close();
   }
+}
+
+/** Bytes that compress somewhat, with whole clusters of zeros among them. */
+export function patterned(length: number, seed = 1): Buffer {
+  const bytes = Buffer.alloc(length);
+  let state = seed;
+  for (let at = 0; at + 4 <= length; at += 4) {
+    if ((at >> 16) % 5 === 3) continue;
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    bytes.writeUInt32LE(state & 0x0f0f_ff00, at);
+  }
+  return bytes;
+}
+
+/** All guest bytes of a small disk. */
+export async function guestBytes(chain: DiskChain): Promise<Buffer> {
+  return await chain.read(0, chain.virtualSizeBytes);
+}
+
+/** qemu-img's map in the shape of ours: no depth where nothing is allocated. */
+export async function qemuMap(path: string): Promise<unknown[]> {
+  const ranges = JSON.parse(await qemuImg('map', '--output=json', path)) as {
+    start: number;
+    length: number;
+    depth: number;
+    present: boolean;
+    data: boolean;
+    offset?: number;
+  }[];
+  return ranges.map(({ start, length, depth, present, data, offset }) => ({
+    start,
+    length,
+    data,
+    depth: present ? depth : null,
+    offset: data ? (offset ?? null) : null,
+  }));
+}
+
+/** What qemu-img check reports, whatever it finds. */
+export async function qemuCheck(path: string): Promise<Record<string, unknown>> {
+  const { stdout } = await run('qemu-img', ['check', '--output=json', path], {
+    timeout: TOOL_LIMIT_MS,
+  }).catch((error: unknown) => error as { stdout: string });
+  return JSON.parse(stdout) as Record<string, unknown>;
 }

@@ -1,0 +1,2 @@
+export type { AnyManifest, ArchiveFacts, ArchiveMember, BoxliteManifest, Manifest } from './manifest.js';
+export { type MemberSource, type WriteArchiveOptions, type WrittenArchive, writeArchive } from './writer.js';

@@ -1,0 +1,88 @@
+import { CryoboxError } from '../errors.js';
+
+/** What a key may do: the scopes of v1 (contract, section 1.2), and those of what ours adds. */
+export const scopes = [
+  'box:read',
+  'box:write',
+  'box:exec',
+  'box:delete',
+  'image:read',
+  'image:write',
+  'template:read',
+  'template:write',
+  'volume:read',
+  'volume:write',
+  'me:read',
+  'admin',
+] as const;
+
+/**
+ * One scope. `admin` is housekeeping over all tenants, and what reads the host's own files: importing an image from
+ * a path, building one, `gc` and `verify`.
+ */
+export type Scope = (typeof scopes)[number];
+
+/** Who is asking. */
+export interface Principal {
+  readonly id: string;
+  /** Whose boxes, snapshots, templates and images it sees; also the path prefix of its URLs. Empty: the default tenant. */
+  readonly tenant: string;
+  readonly scopes: readonly Scope[];
+  readonly expiresAt: Date | null;
+  readonly displayName?: string;
+}
+
+/** Knows who a bearer token stands for. */
+export interface Authenticator {
+  /** The principal of a token, or null when there is none, or it has expired. */
+  authenticate(token: string): Promise<Principal | null>;
+}
+
+/** Who asks where no keys are used: on the engine's own socket everything is allowed. */
+export function localPrincipal(prefix: string | null): Principal {
+  return { id: 'local', tenant: prefix ?? '', scopes, expiresAt: null };
+}
+
+/** Who asks over TCP without keys: any user of this host, so the host's own files stay out of reach. */
+export function anonymousPrincipal(prefix: string | null): Principal {
+  return {
+    id: 'anonymous',
+    tenant: prefix ?? '',
+    scopes: scopes.filter((scope) => scope !== 'admin'),
+    expiresAt: null,
+  };
+}
+
+/** Longest bearer token that is looked at; keys have less than a hundred characters. */
+const maxTokenLength = 512;
+
+/** The token of an `Authorization: Bearer` header, or undefined. */
+export function bearerToken(header: string | undefined): string | undefined {
+  const match = /^Bearer +(\S+)$/i.exec(header ?? '');
+  const token = match?.[1];
+  return token !== undefined && token.length <= maxTokenLength ? token : undefined;
+}
+
+/** The principal of a request's header; `unauthenticated` when there is none. */
+export async function authenticate(
+  authenticator: Authenticator,
+  header: string | undefined,
+): Promise<Principal> {
+  const token = bearerToken(header);
+  const principal = token === undefined ? null : await authenticator.authenticate(token);
+  const expired = principal?.expiresAt && principal.expiresAt.getTime() <= Date.now();
+  if (!principal || expired) throw new CryoboxError('unauthenticated', 'invalid or missing API key');
+  return principal;
+}
+
+/** Fails with `permission_denied` unless the principal has the scope, and the URL's prefix is its tenant's. */
+export function authorize(principal: Principal, scope: Scope | null, prefix: string | null): void {
+  if (prefix !== null && prefix !== principal.tenant) {
+    throw new CryoboxError('permission_denied', 'This key does not belong to the prefix of the URL', {
+      hint: 'Use the prefix that GET /v1/me shows, or none.',
+    });
+  }
+  if (scope !== null && !principal.scopes.includes(scope)) {
+    throw new CryoboxError('permission_denied', `This key lacks the scope ${scope}`, { details: { scope } });
+  }
+}

@@ -1,0 +1,239 @@
+import type { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { WebSocket } from 'ws';
+import { type ZodType, z } from 'zod';
+import type { ByteSource, Runtime } from '../api/index.js';
+import { CryoboxError, messageOf } from '../errors.js';
+import { ndjson, octets } from '../wire/media.js';
+import type { Principal } from './auth.js';
+import { errorAnswer, invalidArgument, toCryoboxError } from './errors.js';
+import type { Guard } from './guard.js';
+import { fingerprintOf, type Idempotency } from './idempotency.js';
+import type { Parts } from './parts.js';
+import type { Answer, Call, Route, Upgrade } from './route.js';
+import { errorBody } from './schemas/common.js';
+import { peek, toReadable, upload } from './streams.js';
+
+/** What serving one request needs to remember. */
+interface Active {
+  readonly principal: Principal;
+  readonly runtime: Runtime;
+  readonly gone: AbortController;
+  upgrade?: Upgrade;
+}
+
+/** What routes are mounted with. */
+export interface MountOptions {
+  readonly parts: Parts;
+  readonly guard: Guard;
+  readonly idempotency: Idempotency;
+  /** Requests being served; aborting one ends it. */
+  readonly active: Set<AbortController>;
+}
+
+const jsonMedia = 'application/json; charset=utf-8';
+
+/** How long a client may go on sending a body nobody reads any more, so that it sees the answer. */
+const unreadBodyMs = 10_000;
+
+async function* nothing(): ByteSourceGenerator {
+  // No bytes: the route takes none.
+}
+type ByteSourceGenerator = AsyncGenerator<Uint8Array>;
+
+function checked<T>(where: string, schema: ZodType<T> | undefined, value: unknown): T {
+  const given = value ?? {};
+  if (!schema) {
+    const unknown = typeof given === 'object' ? Object.keys(given) : [where];
+    if (unknown.length === 0) return given as T;
+    throw new CryoboxError('invalid_argument', `${where}: Unknown field "${unknown[0]}"`, {
+      details: { field: unknown[0] },
+    });
+  }
+  const result = schema.safeParse(given);
+  if (!result.success) throw invalidArgument(where, result.error);
+  return result.data;
+}
+
+/** Puts routes on a server: one place for keys, checks, cancellation, answers and measurements. */
+export class Mount {
+  readonly #options: MountOptions;
+  readonly #active = new WeakMap<FastifyRequest, Active>();
+
+  constructor(options: MountOptions) {
+    this.#options = options;
+  }
+
+  /** Adds one route. */
+  add(app: FastifyInstance, route: Route): void {
+    const { parts } = this.#options;
+    app.route({
+      method: route.method,
+      url: route.root ? route.path : `/v1${route.path}`,
+      schema: this.#schemaOf(route),
+      onRequest: async (request, reply) => this.#begin(request, reply, route),
+      preHandler: async (request) => this.#prepareUpgrade(request, route),
+      handler: async (request, reply) => this.#serve(request, reply, route),
+      ...(route.upgrade
+        ? { wsHandler: (socket: WebSocket, request: FastifyRequest) => this.#upgraded(socket, request) }
+        : {}),
+      onResponse: async (request, reply) => {
+        parts.metrics.request(route.operation, reply.statusCode, reply.elapsedTime);
+        parts.logger.info('request', {
+          requestId: request.id,
+          operation: route.operation,
+          principal: this.#active.get(request)?.principal.id,
+          status: reply.statusCode,
+          ms: Math.round(reply.elapsedTime),
+        });
+        if (!request.raw.complete) setTimeout(() => request.raw.destroy(), unreadBodyMs).unref();
+      },
+      errorHandler: (error, request, reply) => this.#fail(error, request, reply, route),
+    });
+  }
+
+  #schemaOf(route: Route): Record<string, unknown> {
+    const { status, body } = route.answer;
+    const success = typeof body === 'string' ? { content: { [body]: { schema: z.any() } } } : body;
+    return {
+      operationId: route.operation,
+      summary: route.summary,
+      tags: [route.path.split('/')[1] ?? ''],
+      ...(route.scope === 'public' ? { security: [] } : {}),
+      ...(route.params ? { params: route.params } : {}),
+      ...(route.query ? { querystring: route.query } : {}),
+      ...(route.body && route.body !== 'bytes' ? { body: route.body } : {}),
+      response: { ...(success ? { [status]: success } : {}), '4xx': errorBody, '5xx': errorBody },
+    };
+  }
+
+  async #begin(request: FastifyRequest, reply: FastifyReply, route: Route): Promise<void> {
+    const { parts, guard, active } = this.#options;
+    const principal = await guard.check(request, reply, route);
+    const gone = new AbortController();
+    active.add(gone);
+    reply.raw.once('close', () => {
+      active.delete(gone);
+      if (!reply.raw.writableFinished) gone.abort();
+    });
+    const runtime = await parts.runtimeFor(principal.tenant);
+    this.#active.set(request, { principal, runtime, gone });
+    if (route.body !== 'bytes') this.#limitBodyTime(request);
+  }
+
+  #limitBodyTime(request: FastifyRequest): void {
+    const timer = setTimeout(() => {
+      if (!request.raw.complete) request.raw.destroy();
+    }, this.#options.parts.limits.jsonBodyTimeoutMs);
+    timer.unref();
+    request.raw.once('close', () => clearTimeout(timer));
+    request.raw.once('end', () => clearTimeout(timer));
+  }
+
+  #callOf(request: FastifyRequest, route: Route): Call {
+    const { parts } = this.#options;
+    const active = this.#activeOf(request);
+    const bytes = route.body === 'bytes';
+    const body =
+      request.body instanceof Object && 'pipe' in request.body ? (request.body as Readable) : undefined;
+    const source: ByteSource = bytes && body ? upload(body, parts.limits.uploadIdleMs) : nothing();
+    return {
+      params: checked('path', route.params, request.params),
+      query: checked('query', route.query, request.query),
+      body: bytes ? undefined : checked('body', route.body as ZodType | undefined, request.body),
+      headers: request.headers,
+      socket: request.raw.socket,
+      upload: source,
+      principal: active.principal,
+      runtime: active.runtime,
+      signal: active.gone.signal,
+      requestId: request.id,
+      parts,
+    };
+  }
+
+  #activeOf(request: FastifyRequest): Active {
+    const active = this.#active.get(request);
+    if (!active) throw new CryoboxError('internal', 'The request was not begun');
+    return active;
+  }
+
+  async #prepareUpgrade(request: FastifyRequest, route: Route): Promise<void> {
+    if (!route.upgrade) return;
+    if (!request.ws) {
+      throw new CryoboxError('invalid_argument', 'This URL speaks WebSocket only; the request is no upgrade');
+    }
+    this.#activeOf(request).upgrade = await route.upgrade(this.#callOf(request, route));
+  }
+
+  #upgraded(socket: WebSocket, request: FastifyRequest): void {
+    const { metrics, logger } = this.#options.parts;
+    metrics.socket(1);
+    socket.once('close', () => metrics.socket(-1));
+    const upgrade = this.#active.get(request)?.upgrade;
+    if (!upgrade) return socket.terminate();
+    upgrade(socket).catch((error: unknown) => {
+      logger.warn('a WebSocket ended badly', { requestId: request.id, error: messageOf(error) });
+      socket.terminate();
+    });
+  }
+
+  async #serve(request: FastifyRequest, reply: FastifyReply, route: Route): Promise<FastifyReply> {
+    const call = this.#callOf(request, route);
+    if (!route.handle) throw new CryoboxError('internal', `${route.operation} has no handler`);
+    const key = request.headers['idempotency-key'];
+    const lines = request.headers.accept?.includes(ndjson) ?? false;
+    if (route.idempotent && typeof key === 'string' && !lines)
+      return this.#serveOnce(key, call, reply, route);
+    return this.#send(reply, await route.handle(call));
+  }
+
+  async #serveOnce(key: string, call: Call, reply: FastifyReply, route: Route): Promise<FastifyReply> {
+    const asked = [call.principal.tenant, route.operation, call.params, call.query, call.body];
+    const answer = await this.#options.idempotency.answer(
+      JSON.stringify([call.principal.tenant, key]),
+      fingerprintOf(asked),
+      async () => {
+        try {
+          const { status = 200, headers = {}, json } = (await route.handle?.(call)) ?? {};
+          return { status, headers, body: JSON.stringify(json) };
+        } catch (error) {
+          const { status, body } = errorAnswer(toCryoboxError(error), call.requestId, route.dialect);
+          return { status, headers: {}, body: JSON.stringify(body) };
+        }
+      },
+    );
+    if (answer.replayed) void reply.header('idempotency-replayed', 'true');
+    return reply.code(answer.status).headers(answer.headers).type(jsonMedia).send(answer.body);
+  }
+
+  async #send(reply: FastifyReply, answer: Answer): Promise<FastifyReply> {
+    void reply.headers({ ...answer.headers });
+    if (answer.bytes) {
+      const bytes = toReadable(await peek(answer.bytes));
+      return reply
+        .code(answer.status ?? 200)
+        .type(answer.contentType ?? octets)
+        .send(bytes);
+    }
+    if (answer.json === undefined) return reply.code(answer.status ?? 204).send();
+    return reply
+      .code(answer.status ?? 200)
+      .type(jsonMedia)
+      .send(JSON.stringify(answer.json));
+  }
+
+  #fail(thrown: unknown, request: FastifyRequest, reply: FastifyReply, route: Route): FastifyReply {
+    const error = toCryoboxError(thrown);
+    if (error.code === 'internal') {
+      const { logger } = this.#options.parts;
+      logger.error('request failed', {
+        requestId: request.id,
+        operation: route.operation,
+        error: String(error.cause ?? error),
+      });
+    }
+    const { status, body } = errorAnswer(error, request.id, route.dialect);
+    return reply.code(status).type(jsonMedia).send(JSON.stringify(body));
+  }
+}

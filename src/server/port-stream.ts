@@ -1,0 +1,34 @@
+import type { PortConnection } from '../api/index.js';
+import { sendError } from './exec-stream.js';
+import type { Inbox } from './inbox.js';
+import type { Outbox } from './outbox.js';
+
+/** Text message that ends one direction, as a FIN does. */
+const eof = 'eof';
+
+async function fromClient(inbox: Inbox, connection: PortConnection): Promise<void> {
+  for (let message = await inbox.next(); message; message = await inbox.next()) {
+    if (message.binary) await connection.input.write(message.bytes);
+    else await connection.input.end();
+  }
+}
+
+async function toClient(outbox: Outbox, connection: PortConnection): Promise<void> {
+  for await (const chunk of connection.output) await outbox.binary(chunk);
+  await outbox.text({ type: eof });
+}
+
+/** Carries a TCP connection over a WebSocket, until both directions have ended or the client leaves. */
+export async function streamPort(outbox: Outbox, inbox: Inbox, connection: PortConnection): Promise<void> {
+  const input = fromClient(inbox, connection);
+  try {
+    await Promise.race([Promise.all([input, toClient(outbox, connection)]), outbox.closed]);
+    outbox.close(1000);
+  } catch (error) {
+    await sendError(outbox, error);
+    outbox.close(1011);
+  } finally {
+    input.catch(() => undefined);
+    await connection.close().catch(() => undefined);
+  }
+}

@@ -1,0 +1,172 @@
+import { copyResultToHeaders, fileToJson } from '../../wire/files.js';
+import { octets, tarMedia } from '../../wire/media.js';
+import { boxOf, empty, notFound, ok, type Route, route } from '../route.js';
+import { boxParams } from '../schemas/common.js';
+import {
+  directoryRequest,
+  fileBody,
+  packQuery,
+  pathQuery,
+  removeFileQuery,
+  renameRequest,
+  unpackQuery,
+  writeQuery,
+} from '../schemas/files.js';
+
+/** Files as tar streams, both directions (v1 contract, section 1.7). */
+const treeRoutes: readonly Route[] = [
+  route({
+    method: 'PUT',
+    path: '/boxes/:id/files',
+    operation: 'unpackFiles',
+    summary: 'Unpack a tar: one file to the path, or a tree into it',
+    scope: 'box:write',
+    params: boxParams,
+    query: unpackQuery,
+    body: 'bytes',
+    answer: { status: 204 },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      const { path, overwrite, follow_symlinks: followSymlinks } = call.query;
+      const copied = await files.unpack(path, call.upload, {
+        overwrite,
+        followSymlinks,
+        signal: call.signal,
+      });
+      return { ...empty, headers: copyResultToHeaders(copied) };
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/boxes/:id/files',
+    operation: 'packFiles',
+    summary: 'A file or tree as a tar',
+    scope: 'box:read',
+    params: boxParams,
+    query: packQuery,
+    answer: { status: 200, body: tarMedia },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      const { path, follow_symlinks: followSymlinks } = call.query;
+      const bytes = await files.pack(path, { followSymlinks, signal: call.signal });
+      return { bytes, contentType: tarMedia };
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/boxes/:id/files',
+    operation: 'removeFile',
+    summary: 'Remove a file or tree',
+    scope: 'box:write',
+    params: boxParams,
+    query: removeFileQuery,
+    answer: { status: 204 },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      await files.remove(call.query.path, { recursive: call.query.recursive, signal: call.signal });
+      return empty;
+    },
+  }),
+];
+
+/** Single files and directories: ours. */
+const fileRoutes: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/boxes/:id/files/content',
+    operation: 'readFile',
+    summary: 'The bytes of one file, up to 64 MiB',
+    scope: 'box:read',
+    params: boxParams,
+    query: pathQuery,
+    answer: { status: 200, body: octets },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      const content = await files.read(call.query.path, { signal: call.signal });
+      async function* whole(): AsyncGenerator<Uint8Array> {
+        if (content.length > 0) yield content;
+      }
+      return { bytes: whole(), headers: { 'content-length': String(content.length) } };
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/boxes/:id/files/content',
+    operation: 'writeFile',
+    summary: 'Write one file; missing parent directories are made',
+    scope: 'box:write',
+    params: boxParams,
+    query: writeQuery,
+    body: 'bytes',
+    answer: { status: 204 },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      const { path, mode } = call.query;
+      await files.write(path, call.upload, { mode, signal: call.signal });
+      return empty;
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/boxes/:id/files/stat',
+    operation: 'statFile',
+    summary: 'Facts about one path',
+    scope: 'box:read',
+    params: boxParams,
+    query: pathQuery,
+    answer: { status: 200, body: fileBody },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      const info = await files.stat(call.query.path, { signal: call.signal });
+      if (!info) throw notFound('file', call.query.path);
+      return ok(fileToJson(info));
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/boxes/:id/files/list',
+    operation: 'listFiles',
+    summary: 'What is in a directory',
+    scope: 'box:read',
+    params: boxParams,
+    query: pathQuery,
+    answer: { status: 200, body: fileBody.array() },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      return ok((await files.list(call.query.path, { signal: call.signal })).map(fileToJson));
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/boxes/:id/files/directory',
+    operation: 'makeDirectory',
+    summary: 'Make a directory and its parents',
+    scope: 'box:write',
+    params: boxParams,
+    body: directoryRequest,
+    answer: { status: 204 },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      await files.makeDirectory(call.body.path, { signal: call.signal });
+      return empty;
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/boxes/:id/files/rename',
+    operation: 'renameFile',
+    summary: 'Rename a file or directory',
+    scope: 'box:write',
+    params: boxParams,
+    body: renameRequest,
+    answer: { status: 204 },
+    handle: async (call) => {
+      const { files } = await boxOf(call);
+      await files.rename(call.body.from, call.body.to, { signal: call.signal });
+      return empty;
+    },
+  }),
+];
+
+/** Files of a box. */
+export const filesRoutes: readonly Route[] = [...treeRoutes, ...fileRoutes];

@@ -1,0 +1,96 @@
+import type { CreateOptions } from '../api/index.js';
+import { compact } from './json.js';
+
+/** One mount of a {@link CreateJson}. */
+interface MountJson {
+  readonly managed_volume: string;
+  readonly guest_path: string;
+  readonly read_only?: boolean;
+}
+
+/** Body of `POST {p}/boxes` as ours sends it: `CreateBoxRequest` of the v1 contract, section 1.5, and `template`. */
+export interface CreateJson {
+  readonly name?: string;
+  readonly image?: string;
+  readonly template?: string;
+  readonly cpus?: number;
+  readonly memory_mib?: number;
+  readonly disk_size_gb?: number;
+  readonly working_dir?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly user?: string;
+  readonly entrypoint?: readonly string[];
+  readonly cmd?: readonly string[];
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly auto_stop?: number;
+  readonly auto_stop_action?: 'stop' | 'pause';
+  readonly auto_delete?: number;
+  readonly auto_resume?: boolean;
+  readonly network?: { readonly outbound?: { readonly mode?: 'enabled' | 'disabled' } };
+  readonly volumes?: readonly MountJson[];
+  readonly advanced?: {
+    readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
+  };
+}
+
+/**
+ * The request for {@link CreateOptions}. `detach` stays with the caller: a box made over REST belongs to the server,
+ * and the remote runtime removes what was made without `detach` when it is closed.
+ */
+export function createToJson(options: CreateOptions): CreateJson {
+  return compact({
+    name: options.name,
+    image: options.image,
+    template: options.template,
+    cpus: options.cpus,
+    memory_mib: options.memoryMiB,
+    disk_size_gb: options.diskSizeGb,
+    working_dir: options.workingDir,
+    env: options.env,
+    user: options.user,
+    entrypoint: options.entrypoint,
+    cmd: options.cmd,
+    labels: options.labels,
+    auto_stop: options.autoStop,
+    auto_stop_action: options.autoStopAction,
+    auto_delete: options.autoDelete,
+    auto_resume: options.autoResume,
+    network: options.network && { outbound: { mode: options.network.outbound ?? 'enabled' } },
+    volumes: options.volumes?.map((mount) => ({
+      managed_volume: mount.volume,
+      guest_path: mount.guestPath,
+      read_only: mount.readOnly ?? false,
+    })),
+    advanced: options.capabilities && { capabilities: options.capabilities },
+  });
+}
+
+/** The {@link CreateOptions} of a request whose shape was checked. */
+export function createFromJson(json: CreateJson): CreateOptions {
+  const outbound = json.network?.outbound?.mode;
+  return compact({
+    name: json.name,
+    image: json.image,
+    template: json.template,
+    cpus: json.cpus,
+    memoryMiB: json.memory_mib,
+    diskSizeGb: json.disk_size_gb,
+    workingDir: json.working_dir,
+    env: json.env,
+    user: json.user,
+    entrypoint: json.entrypoint,
+    cmd: json.cmd,
+    labels: json.labels,
+    autoStop: json.auto_stop,
+    autoStopAction: json.auto_stop_action,
+    autoDelete: json.auto_delete,
+    autoResume: json.auto_resume,
+    network: outbound && { outbound },
+    volumes: json.volumes?.map((mount) => ({
+      volume: mount.managed_volume,
+      guestPath: mount.guest_path,
+      readOnly: mount.read_only ?? false,
+    })),
+    capabilities: json.advanced?.capabilities,
+  });
+}

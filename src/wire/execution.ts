@@ -1,0 +1,130 @@
+import { constants } from 'node:os';
+import type { ExecutionInfo, ExecutionStatus, ExitStatus, TerminalSize } from '../api/index.js';
+import {
+  asObject,
+  compact,
+  date,
+  type JsonObject,
+  number,
+  numberOrNull,
+  text,
+  textOrNull,
+  texts,
+} from './json.js';
+
+/** First byte of a binary frame from the server (v1 contract, section 1.6). */
+export const channels = { stdout: 1, stderr: 2 } as const;
+
+/**
+ * Largest binary frame the server sends, channel byte included. v1 clients decode each frame by itself, and drop the
+ * connection at 16 MiB (v1 contract, section 1.6).
+ */
+export const maxOutputFrameBytes = 64 * 1024;
+
+/** Largest frame accepted on a WebSocket: what v1 clients may send as one write to stdin. */
+export const maxInputFrameBytes = 16 * 1024 * 1024;
+
+/** First message of the client on `GET {p}/boxes/{id}/exec`, our way to run a command in one connection. */
+export interface ExecMessage {
+  readonly type: 'exec';
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly user?: string;
+  readonly timeout_ms?: number;
+  readonly tty?: boolean | TerminalSize;
+  /** Whether stdin is kept open for binary messages. @default false */
+  readonly stdin?: boolean;
+}
+
+/** Text messages of a client while a command runs (v1 contract, section 1.6). */
+export type ClientMessage =
+  | { readonly type: 'stdin_eof' }
+  | { readonly type: 'resize'; readonly cols: number; readonly rows: number }
+  | { readonly type: 'signal'; readonly sig: number };
+
+/** First text message of the server: which execution this is, and what was lost before. v1 clients ignore it. */
+export interface AttachedMessage {
+  readonly type: 'attached';
+  readonly execution_id: string;
+  readonly box_id: string;
+  readonly stdin: boolean;
+  readonly dropped_stdout: number;
+  readonly dropped_stderr: number;
+}
+
+/** Exit code shells give a command that a signal ended; v1 has no field for signals. */
+const signalExitBase = 128;
+
+/** How a command ended, as one number: v1 clients know nothing else. */
+function exitCodeOf(exit: { exitCode: number | null; signal: number | null }): number | null {
+  return exit.exitCode ?? (exit.signal === null ? null : signalExitBase + exit.signal);
+}
+
+/** Last text message of the server. v1 clients read `exit_code` only. */
+export function exitToJson(exit: ExitStatus): JsonObject {
+  return {
+    type: 'exit',
+    exit_code: exitCodeOf(exit) ?? -1,
+    signal: exit.signal,
+    timed_out: exit.timedOut,
+    duration_ms: Math.round(exit.durationMs),
+  };
+}
+
+/** The inverse of {@link exitToJson}. */
+export function exitFromJson(json: JsonObject): ExitStatus {
+  const signal = numberOrNull(json, 'signal');
+  return {
+    exitCode: signal === null ? number(json, 'exit_code', -1) : null,
+    signal,
+    timedOut: json['timed_out'] === true,
+    durationMs: number(json, 'duration_ms', 0),
+  };
+}
+
+/** `ExecutionInfo` of the v1 contract, section 1.5, and ours. */
+export function executionToJson(info: ExecutionInfo): JsonObject {
+  return compact({
+    execution_id: info.id,
+    box_id: info.boxId,
+    status: info.status,
+    exit_code: exitCodeOf(info),
+    signal: info.signal,
+    error_message: info.errorMessage,
+    started_at: info.startedAt.toISOString(),
+    duration_ms: info.durationMs === null ? null : Math.round(info.durationMs),
+    command: info.command.join(' '),
+    argv: info.command,
+    attached: info.attached,
+    tty: info.tty,
+  });
+}
+
+/** The inverse of {@link executionToJson}. */
+export function executionFromJson(value: unknown): ExecutionInfo {
+  const json = asObject(value, 'execution');
+  const signal = numberOrNull(json, 'signal');
+  return compact({
+    id: text(json, 'execution_id'),
+    boxId: text(json, 'box_id'),
+    status: text(json, 'status') as ExecutionStatus,
+    command: texts(json, 'argv'),
+    exitCode: signal === null ? numberOrNull(json, 'exit_code') : null,
+    signal,
+    startedAt: date(json, 'started_at'),
+    durationMs: numberOrNull(json, 'duration_ms'),
+    attached: json['attached'] === true,
+    tty: json['tty'] === true,
+    errorMessage: textOrNull(json, 'error_message') ?? undefined,
+  });
+}
+
+/** The number of a signal given by number or name (`SIGINT`, `INT`), or undefined when there is none such. */
+export function signalNumber(signal: number | string): number | undefined {
+  if (typeof signal === 'number')
+    return Number.isInteger(signal) && signal >= 1 && signal <= 64 ? signal : undefined;
+  const upper = signal.toUpperCase();
+  const name = upper.startsWith('SIG') ? upper : `SIG${upper}`;
+  return (constants.signals as Readonly<Record<string, number | undefined>>)[name];
+}

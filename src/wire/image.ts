@@ -1,0 +1,55 @@
+import type { ImageInfo, PullResult } from '../api/index.js';
+import { asObject, date, type JsonObject, number, text } from './json.js';
+
+/** `ImageInfo` of the v1 contract, section 1.5, and ours. */
+export function imageToJson(info: ImageInfo): JsonObject {
+  return {
+    reference: info.reference,
+    repository: info.repository,
+    tag: info.tag,
+    id: info.id,
+    manifest_digest: info.manifestDigest,
+    layer_count: info.layerCount,
+    cached_at: info.cachedAt.toISOString(),
+    size_bytes: info.sizeBytes,
+  };
+}
+
+/** The inverse of {@link imageToJson}. */
+export function imageFromJson(value: unknown): ImageInfo {
+  const json = asObject(value, 'image');
+  return {
+    reference: text(json, 'reference'),
+    repository: text(json, 'repository'),
+    tag: text(json, 'tag'),
+    id: text(json, 'id'),
+    manifestDigest: text(json, 'manifest_digest'),
+    layerCount: number(json, 'layer_count'),
+    cachedAt: date(json, 'cached_at'),
+    sizeBytes: number(json, 'size_bytes', 0),
+  };
+}
+
+/** What a pull brought: what newer v1 clients read (`config_digest`), and what their specification says (`id`). */
+export function pullResultToJson(result: PullResult): JsonObject {
+  return {
+    reference: result.reference,
+    id: result.configDigest,
+    config_digest: result.configDigest,
+    manifest_digest: result.manifestDigest,
+    layer_count: result.layerCount,
+    size_bytes: result.sizeBytes,
+  };
+}
+
+/** The inverse of {@link pullResultToJson}. */
+export function pullResultFromJson(value: unknown): PullResult {
+  const json = asObject(value, 'image');
+  return {
+    reference: text(json, 'reference'),
+    configDigest: text(json, 'config_digest'),
+    manifestDigest: text(json, 'manifest_digest'),
+    layerCount: number(json, 'layer_count'),
+    sizeBytes: number(json, 'size_bytes', 0),
+  };
+}

@@ -1,0 +1,8 @@
+/** Lines of JSON: progress of long operations, and events. */
+export const ndjson = 'application/x-ndjson';
+
+/** Trees of files, both directions (v1 contract, section 1.7). */
+export const tarMedia = 'application/x-tar';
+
+/** Archives and contents of files. */
+export const octets = 'application/octet-stream';
