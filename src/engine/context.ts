@@ -3,7 +3,7 @@ import type { BoxActivity, RuntimeEvent } from '../api/index.js';
 import type { Logger } from '../base/log.js';
 import type { KeyedMutex } from '../base/mutex.js';
 import type { QemuBinary } from '../machine/index.js';
-import type { Database } from '../store/index.js';
+import type { Database, GroupCommit } from '../store/index.js';
 import type { GuestAssets } from './assets.js';
 import type { Counters } from './counters.js';
 import type { GarbageCollector } from './gc.js';
@@ -19,6 +19,8 @@ import type { IdleTimers } from './timers.js';
 export interface EngineContext {
   readonly paths: HomePaths;
   readonly db: Database;
+  /** Changes that must be durable when they return. */
+  readonly commits: GroupCommit;
   readonly layers: LayerFiles;
   readonly qemu: QemuBinary;
   readonly assets: GuestAssets;

@@ -3,7 +3,7 @@ import type { Runtime, RuntimeEvent } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
 import { findQemu } from '../machine/index.js';
-import { type Database, openDatabase } from '../store/index.js';
+import { type Database, GroupCommit, openDatabase } from '../store/index.js';
 import { prepareAssets } from './assets.js';
 import { idleBoxDue } from './boxes/idle.js';
 import type { EngineContext } from './context.js';
@@ -110,6 +110,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
   };
   const ctx: EngineContext = {
     ...needs,
+    commits: new GroupCommit(db),
     goldens: new Goldens(needs),
     pool: new MachinePool(needs, pool),
     live: new LiveBoxes(),

@@ -2,12 +2,15 @@ import { chmod, chown, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ifExists } from '../base/files.js';
 import { newId } from '../base/ids.js';
-import { createOverlay } from '../disk/index.js';
+import { createOverlay, readHeader } from '../disk/index.js';
 import type { DiskChain, DiskNode, MachineFile } from '../machine/index.js';
 import { chainOf, type Database, type LayerRow } from '../store/index.js';
 
 /** Bytes of a block of `stat` (POSIX leaves it open, Linux has 512). */
 const statBlockBytes = 512;
+
+/** Length of a head's file until something is written to it: header, refcount table and block, mapping table. */
+export const emptyHeadBytes = 4 * 64 * 1024;
 
 /** The files of a home's layers: one per row, named by its id. */
 export class LayerFiles {
@@ -48,6 +51,12 @@ export class LayerFiles {
   async createHeadFile(row: LayerRow, parent: LayerRow): Promise<void> {
     const backing = { name: parent.id, format: parent.kind === 'raw' ? 'raw' : 'qcow2' } as const;
     await createOverlay({ path: this.path(row.id), virtualSizeBytes: row.virtual_bytes, backing });
+  }
+
+  /** Whether a file is a disk image that stands on that layer. */
+  async isHeadOn(id: string, parentId: string): Promise<boolean> {
+    const header = await readHeader(this.path(id)).catch(() => undefined);
+    return header?.backing?.name === parentId;
   }
 
   /** Makes a finished file unchangeable for machines, and says how much disk it takes. */

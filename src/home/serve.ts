@@ -1,7 +1,7 @@
 import { chmod, rm } from 'node:fs/promises';
 import type { Logger } from '../base/log.js';
 import { Engine, type EngineOptions } from '../engine/index.js';
-import { type CryoboxServer, createServer } from '../server/index.js';
+import { type Server, createServer } from '../server/index.js';
 
 /** An engine that owns its home and answers on the home's socket. */
 export interface ServedEngine extends AsyncDisposable {
@@ -16,7 +16,7 @@ export interface ServedEngine extends AsyncDisposable {
  */
 export async function serveEngine(options: EngineOptions): Promise<ServedEngine> {
   const engine = await Engine.open(options);
-  let server: CryoboxServer | undefined;
+  let server: Server | undefined;
   try {
     server = await listenOnSocket(engine, options.logger);
   } catch (error) {
@@ -31,11 +31,11 @@ export async function serveEngine(options: EngineOptions): Promise<ServedEngine>
   return { engine, close, [Symbol.asyncDispose]: close };
 }
 
-async function listenOnSocket(engine: Engine, logger: Logger | undefined): Promise<CryoboxServer> {
+async function listenOnSocket(engine: Engine, logger: Logger | undefined): Promise<Server> {
   const socketPath = engine.paths.socket;
   // The lock is held, so a socket that is there belongs to an engine that is gone.
   await rm(socketPath, { force: true });
-  const server = await createServer({
+  const server = createServer({
     runtimeFor: (tenant) => engine.runtime(tenant),
     authenticator: null,
     logger,

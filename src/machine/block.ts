@@ -50,17 +50,24 @@ export async function attachDisk(qmp: QmpClient, slot: DiskSlot, chain: DiskChai
   await Promise.all(added);
 }
 
-/** Adds overlays and makes them the heads of both disks, in one transaction. The machine should stand still. */
+/** One head to be replaced by an overlay on it. */
+export interface HeadSwitch {
+  readonly slot: DiskSlot;
+  readonly from: DiskNode;
+  readonly to: DiskNode;
+}
+
+/** Adds overlays and makes them the heads of their disks, in one transaction. The machine should stand still. */
 export async function switchHeads(
   qmp: QmpClient,
-  heads: Readonly<Record<DiskSlot, { readonly from: DiskNode; readonly to: DiskNode }>>,
+  heads: readonly HeadSwitch[],
 ): Promise<void> {
-  const slots = Object.entries(heads) as [DiskSlot, (typeof heads)[DiskSlot]][];
+  if (heads.length === 0) return;
   await Promise.all(
-    slots.map(([slot, { to }]) => qmp.execute('blockdev-add', nodeOptions(to, slot, null, false))),
+    heads.map(({ slot, to }) => qmp.execute('blockdev-add', nodeOptions(to, slot, null, false))),
   );
   await qmp.execute('transaction', {
-    actions: slots.map(([slot, { from, to }]) => ({
+    actions: heads.map(({ slot, from, to }) => ({
       type: 'blockdev-snapshot',
       data: { node: nodeName(slot, from.id), overlay: nodeName(slot, to.id) },
     })),

@@ -1,4 +1,5 @@
 export { type Database, isUniqueViolation, openDatabase, openSqlite } from './database.js';
+export { GroupCommit } from './group-commit.js';
 export * from './layers.js';
 export type {
   BoxChanges,
@@ -9,4 +10,5 @@ export type {
   MachineRow,
   NewBoxRow,
   Schema,
+  SnapshotRow,
 } from './schema.js';

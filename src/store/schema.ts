@@ -35,6 +35,8 @@ interface BoxTable {
   disk_head: string;
   /** The golden machine whose guest disk `guest_head` descends from. */
   golden_key: string;
+  /** The snapshot that the heads descend from. */
+  snapshot_id: string | null;
   failure: string | null;
   stages: Json;
   last_active_at: Time;
@@ -105,6 +107,20 @@ interface ImageDiskTable {
   layer_id: Fixed<string>;
 }
 
+interface SnapshotTable {
+  id: Fixed<string>;
+  box_id: Fixed<string>;
+  name: Fixed<string>;
+  created_at: Fixed<Time>;
+  /** The snapshot it descends from, also when that is gone. */
+  parent_id: Fixed<string | null>;
+  consistency: Fixed<string>;
+  disk_size_gb: Fixed<number>;
+  golden_key: Fixed<string>;
+  guest_layer: Fixed<string>;
+  disk_layer: Fixed<string>;
+}
+
 interface MachineTable {
   id: Fixed<string>;
   /** Null while it waits in the pool. */
@@ -133,6 +149,7 @@ export interface Schema {
   layers: LayerTable;
   layer_holds: LayerHoldTable;
   goldens: GoldenTable;
+  snapshots: SnapshotTable;
   images: ImageTable;
   image_disks: ImageDiskTable;
   machines: MachineTable;
@@ -152,5 +169,7 @@ export type LayerRow = Selectable<LayerTable>;
 export type GoldenRow = Selectable<GoldenTable>;
 /** An image as it is stored. */
 export type ImageRow = Selectable<ImageTable>;
+/** A snapshot as it is stored. */
+export type SnapshotRow = Selectable<SnapshotTable>;
 /** A machine as it is stored. */
 export type MachineRow = Selectable<MachineTable>;

@@ -7,7 +7,8 @@ import type { EngineContext } from '../context.js';
 import type { Golden } from '../machines/golden.js';
 import type { BoxConfig } from './config.js';
 import { armTimers } from './idle.js';
-import { announce, findRow } from './rows.js';
+import { nameTaken, refuseTakenName } from './names.js';
+import { announce } from './rows.js';
 import { insertBox, newHeads, startBox } from './start.js';
 import { removeBox } from './stop.js';
 import { checkCreateOptions } from './validate.js';
@@ -16,7 +17,7 @@ import { checkCreateOptions } from './validate.js';
 export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
   checkCreateOptions(options);
   refuseWhatIsNotThereYet(options);
-  await refuseTakenName(ctx, tenant, options.name);
+  await refuseTakenName(ctx.db, tenant, options.name);
   const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
   const shape = {
     cpus: options.cpus ?? boxLimits.cpus.default,
@@ -75,18 +76,6 @@ function refuseWhatIsNotThereYet(options: CreateOptions): void {
     throw new CryoboxError('unsupported', 'autoStopAction "pause" is not supported yet');
 }
 
-async function refuseTakenName(ctx: EngineContext, tenant: string, name: string | undefined): Promise<void> {
-  if (name === undefined) return;
-  const row = await findRow(ctx.db, tenant, name);
-  if (row) throw nameTaken(name);
-}
-
-function nameTaken(name: string): CryoboxError {
-  return new CryoboxError('already_exists', `a box with the name "${name}" exists already`, {
-    details: { name },
-  });
-}
-
 interface RowFacts {
   readonly tenant: string;
   readonly options: CreateOptions;
@@ -119,6 +108,7 @@ function newRow(facts: RowFacts): Omit<BoxRow, 'guest_head' | 'disk_head'> {
     detach: options.detach === true ? 1 : 0,
     labels: JSON.stringify(options.labels ?? {}),
     golden_key: golden.key,
+    snapshot_id: null,
     failure: null,
     stages: '{}',
     last_active_at: now,

@@ -1,7 +1,9 @@
 import type { Migration } from 'kysely';
 import * as boxes from './001-boxes.js';
+import * as snapshots from './002-snapshots.js';
 
 /** Every migration by its name, in order. A released one never changes; a new one is added at the end. */
 export const migrations: Record<string, Migration> = {
   '001-boxes': boxes,
+  '002-snapshots': snapshots,
 };

@@ -1,0 +1,80 @@
+import type { Consistency, SnapshotInfo } from '../../api/index.js';
+import type { Database, SnapshotRow } from '../../store/index.js';
+
+interface LayerUse {
+  readonly sizeBytes: number;
+  readonly parentId: string | null;
+  /** Snapshots, boxes and others that hold it. */
+  holders: number;
+  /** Layers that stand on it. */
+  children: number;
+}
+
+/** Snapshots as users see them. What all of them share is read once. */
+export async function snapshotInfos(db: Database, rows: readonly SnapshotRow[]): Promise<SnapshotInfo[]> {
+  if (rows.length === 0) return [];
+  const layers = await layerUses(db);
+  const parents = await parentNames(db, rows);
+  return rows.map((row) => {
+    const guestDiskBytes = chainBytes(layers, row.guest_layer);
+    const containerDiskBytes = chainBytes(layers, row.disk_layer);
+    return {
+      id: row.id,
+      boxId: row.box_id,
+      name: row.name,
+      createdAt: new Date(row.created_at),
+      sizeBytes: guestDiskBytes + containerDiskBytes,
+      guestDiskBytes,
+      containerDiskBytes,
+      exclusiveBytes: exclusiveBytes(layers, row.guest_layer) + exclusiveBytes(layers, row.disk_layer),
+      hasMemory: false,
+      parent: (row.parent_id && parents.get(row.parent_id)) ?? null,
+      consistency: row.consistency as Consistency,
+    };
+  });
+}
+
+async function layerUses(db: Database): Promise<Map<string, LayerUse>> {
+  const layers = new Map<string, LayerUse>();
+  const rows = await db.selectFrom('layers').select(['id', 'parent_id', 'size_bytes']).execute();
+  for (const row of rows) {
+    layers.set(row.id, { sizeBytes: row.size_bytes, parentId: row.parent_id, holders: 0, children: 0 });
+  }
+  for (const { parent_id } of rows) {
+    const parent = parent_id && layers.get(parent_id);
+    if (parent) parent.children += 1;
+  }
+  for (const { layer_id } of await db.selectFrom('layer_holds').select('layer_id').execute()) {
+    const layer = layers.get(layer_id);
+    if (layer) layer.holders += 1;
+  }
+  return layers;
+}
+
+async function parentNames(db: Database, rows: readonly SnapshotRow[]): Promise<Map<string, string>> {
+  const boxes = [...new Set(rows.map(({ box_id }) => box_id))];
+  const names = await db.selectFrom('snapshots').select(['id', 'name']).where('box_id', 'in', boxes).execute();
+  return new Map(names.map(({ id, name }) => [id, name]));
+}
+
+function chainBytes(layers: ReadonlyMap<string, LayerUse>, id: string): number {
+  let bytes = 0;
+  for (let layer = layers.get(id); layer; layer = layer.parentId ? layers.get(layer.parentId) : undefined) {
+    bytes += layer.sizeBytes;
+  }
+  return bytes;
+}
+
+/** What would be freed: the layers from this one down that nothing else holds or stands on. */
+function exclusiveBytes(layers: ReadonlyMap<string, LayerUse>, id: string): number {
+  let bytes = 0;
+  let heldHere = 1;
+  let childrenGone = 0;
+  for (let layer = layers.get(id); layer; layer = layer.parentId ? layers.get(layer.parentId) : undefined) {
+    if (layer.holders > heldHere || layer.children > childrenGone) break;
+    bytes += layer.sizeBytes;
+    heldHere = 0;
+    childrenGone = 1;
+  }
+  return bytes;
+}

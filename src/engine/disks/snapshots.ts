@@ -1,0 +1,160 @@
+import type {
+  CallOptions,
+  SnapshotCreateOptions,
+  SnapshotInfo,
+  SnapshotResult,
+  Snapshots,
+} from '../../api/index.js';
+import { newId } from '../../base/ids.js';
+import { CryoboxError } from '../../errors.js';
+import { hold, holdOnly, isUniqueViolation, release, type SnapshotRow } from '../../store/index.js';
+import { exclusively } from '../boxes/locked.js';
+import { announce, requireRow } from '../boxes/rows.js';
+import type { EngineContext } from '../context.js';
+import { notYet } from '../not-yet.js';
+import { captureDisks, defaultQuiesce } from './capture.js';
+import { requireLayer } from './layers.js';
+import { snapshotInfos } from './snapshot-info.js';
+import { checkSnapshotName } from './snapshot-name.js';
+
+/** The snapshots of one box of the engine. */
+export class EngineSnapshots implements Snapshots {
+  readonly #ctx: EngineContext;
+  readonly #boxId: string;
+
+  constructor(ctx: EngineContext, boxId: string) {
+    this.#ctx = ctx;
+    this.#boxId = boxId;
+  }
+
+  async create(name: string, options: SnapshotCreateOptions = {}): Promise<SnapshotResult> {
+    checkSnapshotName(name);
+    if (options.memory) throw notYet('snapshot.create with memory');
+    const ctx = this.#ctx;
+    const { row, guestPauseMs } = await exclusively(ctx, this.#boxId, 'snapshot.create', async (box) => {
+      if (await this.#find(name)) throw nameTaken(name);
+      const captured = await captureDisks(ctx, box, { ...defaultQuiesce, ...definedOf(options) });
+      const snapshot: SnapshotRow = {
+        id: newId('snp'),
+        box_id: box.id,
+        name,
+        created_at: Date.now(),
+        parent_id: box.snapshot_id,
+        consistency: captured.consistency,
+        disk_size_gb: box.disk_size_gb,
+        golden_key: box.golden_key,
+        guest_layer: captured.guest,
+        disk_layer: captured.disk,
+      };
+      try {
+        await ctx.commits.run(async (tx) => {
+          await captured.apply(tx);
+          await tx.insertInto('snapshots').values(snapshot).execute();
+          await tx.updateTable('boxes').set({ snapshot_id: snapshot.id }).where('id', '=', box.id).execute();
+          await hold(tx, `snapshot:${snapshot.id}`, [captured.guest, captured.disk]);
+        });
+      } catch (error) {
+        await captured.discard();
+        throw isUniqueViolation(error) ? nameTaken(name) : error;
+      }
+      await captured.seal();
+      return { row: snapshot, guestPauseMs: captured.guestPauseMs };
+    });
+    const [info] = await snapshotInfos(ctx.db, [row]);
+    if (!info) throw new CryoboxError('internal', `snapshot ${row.id} vanished`);
+    return { ...info, guestPauseMs };
+  }
+
+  async list(): Promise<SnapshotInfo[]> {
+    await requireRow(this.#ctx.db, this.#boxId);
+    const rows = await this.#ctx.db
+      .selectFrom('snapshots')
+      .selectAll()
+      .where('box_id', '=', this.#boxId)
+      .orderBy('created_at', 'desc')
+      .orderBy('id', 'desc')
+      .execute();
+    return await snapshotInfos(this.#ctx.db, rows);
+  }
+
+  async get(name: string): Promise<SnapshotInfo | null> {
+    await requireRow(this.#ctx.db, this.#boxId);
+    const row = await this.#find(name);
+    if (!row) return null;
+    const [info] = await snapshotInfos(this.#ctx.db, [row]);
+    return info ?? null;
+  }
+
+  async restore(name: string, options: CallOptions & { readonly live?: boolean } = {}): Promise<void> {
+    if (options.live) throw notYet('snapshot.restore with live');
+    const ctx = this.#ctx;
+    await exclusively(ctx, this.#boxId, 'snapshot.restore', async (box) => {
+      const snapshot = await this.#require(name);
+      const heads = await Promise.all(
+        [snapshot.guest_layer, snapshot.disk_layer].map(async (id) =>
+          ctx.layers.newHead(await requireLayer(ctx.db, id)),
+        ),
+      );
+      const [guest, disk] = heads.map(({ id }) => id) as [string, string];
+      await ctx.commits.run(async (tx) => {
+        await tx.insertInto('layers').values(heads).execute();
+        await tx
+          .updateTable('boxes')
+          .set({
+            guest_head: guest,
+            disk_head: disk,
+            golden_key: snapshot.golden_key,
+            disk_size_gb: snapshot.disk_size_gb,
+            snapshot_id: snapshot.id,
+            updated_at: Date.now(),
+          })
+          .where('id', '=', box.id)
+          .execute();
+        await holdOnly(tx, `box:${box.id}`, [guest, disk]);
+      });
+      announce(ctx, box.id, 'restored');
+      ctx.gc.soon();
+    });
+  }
+
+  async remove(name: string): Promise<void> {
+    const ctx = this.#ctx;
+    await exclusively(ctx, this.#boxId, 'snapshot.remove', async () => {
+      const snapshot = await this.#require(name);
+      await ctx.commits.run(async (tx) => {
+        await release(tx, `snapshot:${snapshot.id}`);
+        await tx.deleteFrom('snapshots').where('id', '=', snapshot.id).execute();
+      });
+      ctx.gc.soon();
+    });
+  }
+
+  async #find(name: string): Promise<SnapshotRow | undefined> {
+    return await this.#ctx.db
+      .selectFrom('snapshots')
+      .selectAll()
+      .where('box_id', '=', this.#boxId)
+      .where('name', '=', name)
+      .executeTakeFirst();
+  }
+
+  async #require(name: string): Promise<SnapshotRow> {
+    const row = await this.#find(name);
+    if (row) return row;
+    throw new CryoboxError('not_found', `the box has no snapshot ${JSON.stringify(name)}`, { details: { name } });
+  }
+}
+
+function nameTaken(name: string): CryoboxError {
+  return new CryoboxError('already_exists', `the box has a snapshot ${JSON.stringify(name)} already`, {
+    details: { name },
+  });
+}
+
+/** The options that were given: an undefined one does not hide a default. */
+function definedOf(options: SnapshotCreateOptions): Partial<typeof defaultQuiesce> {
+  const { quiesce, quiesceTimeoutMs, stopOnQuiesceFail } = options;
+  return Object.fromEntries(
+    Object.entries({ quiesce, quiesceTimeoutMs, stopOnQuiesceFail }).filter(([, value]) => value !== undefined),
+  );
+}
