@@ -1,0 +1,183 @@
+import { randomUUID } from 'node:crypto';
+import type {
+  Box,
+  BoxInfo,
+  BoxMetrics,
+  ByteSource,
+  CallOptions,
+  CloneOptions,
+  ExecOptions,
+  ExecResult,
+  Execution,
+  ExportOptions,
+  ForkResult,
+  Pager,
+  PortConnection,
+  ResumeResult,
+  StartExecOptions,
+} from '../api/index.js';
+import { boxFromJson, boxMetricsFromJson } from '../wire/box.js';
+import { errorFromJson } from '../wire/error.js';
+import { asObject, asObjects, compact, numberMap, text } from '../wire/json.js';
+import { saveArchive } from './archive-file.js';
+import { RemoteExecution } from './execution.js';
+import { RemoteExecutions } from './executions.js';
+import { RemoteFiles } from './files.js';
+import { connectPort } from './port.js';
+import { runCommand } from './run.js';
+import { RemoteSnapshots } from './snapshots.js';
+import { segment, type Transport } from './transport.js';
+
+/** A box behind a server. */
+export class RemoteBox implements Box {
+  readonly id: string;
+  readonly name: string | null;
+  readonly files: RemoteFiles;
+  readonly executions: RemoteExecutions;
+  readonly snapshot: RemoteSnapshots;
+  readonly #transport: Transport;
+  readonly #path: string;
+  /** Whether disposing of this handle removes the box. */
+  readonly #owned: boolean;
+
+  constructor(transport: Transport, info: Pick<BoxInfo, 'id' | 'name'>, owned = false) {
+    this.#transport = transport;
+    this.id = info.id;
+    this.name = info.name;
+    this.#owned = owned;
+    this.#path = `/boxes/${segment(info.id)}`;
+    this.files = new RemoteFiles(transport, this.#path);
+    this.executions = new RemoteExecutions(transport, this.#path);
+    this.snapshot = new RemoteSnapshots(transport, this.#path);
+  }
+
+  async info({ signal }: CallOptions = {}): Promise<BoxInfo> {
+    return boxFromJson(await this.#transport.json({ method: 'GET', path: this.#path, signal }));
+  }
+
+  async metrics({ signal }: CallOptions = {}): Promise<BoxMetrics> {
+    return boxMetricsFromJson(
+      await this.#transport.json({ method: 'GET', path: `${this.#path}/metrics`, signal }),
+    );
+  }
+
+  async start(options: CallOptions & { readonly discardMemory?: boolean } = {}): Promise<void> {
+    await this.#change('start', { discard_memory: options.discardMemory }, options);
+  }
+
+  async stop(options: CallOptions & { readonly timeoutMs?: number } = {}): Promise<void> {
+    const { timeoutMs } = options;
+    await this.#change(
+      'stop',
+      { timeout_seconds: timeoutMs === undefined ? undefined : timeoutMs / 1000 },
+      options,
+    );
+  }
+
+  async remove(options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
+    const { force, signal } = options;
+    await this.#transport.empty({ method: 'DELETE', path: this.#path, query: { force }, signal });
+  }
+
+  exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return runCommand(this.#transport, this.#path, argv, options);
+  }
+
+  startExec(argv: readonly string[], options: StartExecOptions = {}): Promise<Execution> {
+    const start = {
+      kind: 'run',
+      argv,
+      options,
+      stdin: options.stdin ?? false,
+      killOnDisconnect: false,
+    } as const;
+    return RemoteExecution.open(this.#transport, this.#path, start, options.signal);
+  }
+
+  async clone(name?: string, options: CloneOptions = {}): Promise<Box> {
+    const json = compact({
+      name,
+      cow: options.cow,
+      from_snapshot: options.fromSnapshot,
+      start_after_clone: options.startAfterClone,
+    });
+    const { signal } = options;
+    const clone = await this.#transport.json({ method: 'POST', path: `${this.#path}/clone`, json, signal });
+    return new RemoteBox(this.#transport, boxFromJson(clone));
+  }
+
+  async export(destination: string, options: ExportOptions = {}): Promise<string> {
+    const bytes = await this.exportStream(options);
+    return saveArchive(bytes, destination, this.name ?? this.id, (doneBytes) =>
+      options.onProgress?.({ stage: 'export', doneBytes }),
+    );
+  }
+
+  exportStream(options: ExportOptions = {}): Promise<ByteSource> {
+    const json = compact({
+      compress: options.compress,
+      compression_level: options.compressionLevel,
+      include_metadata: options.includeMetadata,
+      memory: options.memory,
+    });
+    return this.#transport.bytes({
+      method: 'POST',
+      path: `${this.#path}/export`,
+      json,
+      signal: options.signal,
+    });
+  }
+
+  async pause(options: CallOptions = {}): Promise<void> {
+    await this.#change('pause', undefined, options);
+  }
+
+  async resume(options: CallOptions & { readonly pager?: Pager } = {}): Promise<ResumeResult> {
+    const answer = asObject(await this.#change('resume', { pager: options.pager }, options));
+    const result = asObject(answer['resume'], 'resume');
+    return {
+      pager: text(result, 'pager') as ResumeResult['pager'],
+      resumed: result['resumed'] === true,
+      stages: numberMap(result, 'stages'),
+    };
+  }
+
+  async fork(
+    options: CallOptions & {
+      readonly count: number;
+      readonly names?: readonly string[];
+      readonly fromSnapshot?: string;
+    },
+  ): Promise<ForkResult[]> {
+    const answer = await this.#transport.json({
+      method: 'POST',
+      path: `${this.#path}/fork`,
+      json: compact({ count: options.count, names: options.names, from_snapshot: options.fromSnapshot }),
+      signal: options.signal,
+      idempotencyKey: randomUUID(),
+    });
+    return asObjects(asObject(answer)['forks'], 'forks').map((fork) =>
+      fork['box'] === undefined
+        ? { error: errorFromJson(asObject(fork['error'], 'error'), 500) }
+        : { box: new RemoteBox(this.#transport, boxFromJson(fork['box'])) },
+    );
+  }
+
+  dial(port: number, options: CallOptions = {}): Promise<PortConnection> {
+    return connectPort(this.#transport, this.#path, port, options);
+  }
+
+  async consoleLog({ signal }: CallOptions = {}): Promise<string> {
+    const answer = await this.#transport.json({ method: 'GET', path: `${this.#path}/console`, signal });
+    return text(asObject(answer), 'console');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#owned) await this.remove({ force: true });
+  }
+
+  #change(verb: string, json: object | undefined, { signal }: CallOptions): Promise<unknown> {
+    const body = json === undefined ? undefined : compact(json);
+    return this.#transport.json({ method: 'POST', path: `${this.#path}/${verb}`, json: body, signal });
+  }
+}

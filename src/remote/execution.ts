@@ -1,0 +1,297 @@
+import { WebSocket } from 'ws';
+import type {
+  ByteSource,
+  CallOptions,
+  Execution,
+  ExitStatus,
+  StartExecOptions,
+  StdinWriter,
+  TerminalSize,
+} from '../api/index.js';
+import { CryoboxError, isCryoboxError } from '../errors.js';
+import type { AttachedMessage, ExecMessage } from '../wire/execution.js';
+import { compact } from '../wire/json.js';
+import { ByteQueue } from './byte-queue.js';
+import { listenToExec, lostConnection } from './exec-socket.js';
+import { segment, type Transport } from './transport.js';
+
+/** Output taken from the network ahead of the reader, both streams together; beyond it the command waits. */
+const highWaterBytes = 1024 * 1024;
+/** Input handed to the network ahead of the server. */
+const stdinHighWaterBytes = 256 * 1024;
+/** When a lost connection is made again: a server restarts within seconds. */
+const reconnectDelaysMs = [50, 200, 500, 1000, 2000, 4000, 8000];
+/** Time for what was written to reach the server before a detach cuts the connection. */
+const detachMs = 1000;
+
+/** How an execution begins: by running a command, or by attaching to one. */
+export type ExecStart =
+  | {
+      readonly kind: 'run';
+      readonly argv: readonly string[];
+      readonly options: StartExecOptions;
+      readonly stdin: boolean;
+      readonly killOnDisconnect: boolean;
+    }
+  | { readonly kind: 'attach'; readonly executionId: string; readonly stdin: boolean };
+
+/** The first message for a command. */
+function execMessage(
+  start: Extract<ExecStart, { kind: 'run' }>,
+): ExecMessage & { kill_on_disconnect: boolean } {
+  const { options } = start;
+  return compact({
+    type: 'exec' as const,
+    argv: start.argv,
+    env: options.env,
+    cwd: options.cwd,
+    user: options.user,
+    timeout_ms: options.timeoutMs,
+    tty: options.tty,
+    stdin: start.stdin,
+    kill_on_disconnect: start.killOnDisconnect,
+  });
+}
+
+interface Settle {
+  readonly resolve: (status: ExitStatus) => void;
+  readonly reject: (error: Error) => void;
+}
+
+function cancelled(): CryoboxError {
+  return new CryoboxError('cancelled', 'The call was cancelled');
+}
+
+/** A command in a box behind a server. Comes back by itself when the connection breaks. */
+export class RemoteExecution implements Execution {
+  readonly #transport: Transport;
+  readonly #boxPath: string;
+  readonly #stdout = new ByteQueue((bytes) => this.#taken(bytes));
+  readonly #stderr = new ByteQueue((bytes) => this.#taken(bytes));
+  readonly #exit: Promise<ExitStatus>;
+  readonly #settle: Settle;
+  #socket: WebSocket | undefined;
+  #facts: AttachedMessage | undefined;
+  #queued = 0;
+  #detached = false;
+  readonly stdin: StdinWriter | null;
+
+  private constructor(transport: Transport, boxPath: string, stdin: boolean) {
+    this.#transport = transport;
+    this.#boxPath = boxPath;
+    let settle: Settle = { resolve: () => undefined, reject: () => undefined };
+    this.#exit = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.#settle = settle;
+    this.#exit.catch(() => undefined);
+    this.stdin = stdin ? { write: (chunk) => this.#write(chunk), end: () => this.#endStdin() } : null;
+  }
+
+  /** Runs or attaches; `boxPath` is the box's path below `/v1`. */
+  static async open(
+    transport: Transport,
+    boxPath: string,
+    start: ExecStart,
+    signal?: AbortSignal,
+  ): Promise<RemoteExecution> {
+    if (signal?.aborted) throw cancelled();
+    const execution = new RemoteExecution(transport, boxPath, start.stdin);
+    await execution.#connect(start, signal);
+    return execution;
+  }
+
+  get id(): string {
+    return this.#known().execution_id;
+  }
+
+  get boxId(): string {
+    return this.#known().box_id;
+  }
+
+  get stdout(): ByteSource {
+    return this.#stdout;
+  }
+
+  get stderr(): ByteSource {
+    return this.#stderr;
+  }
+
+  get droppedBytes(): { readonly stdout: number; readonly stderr: number } {
+    const { dropped_stdout: stdout, dropped_stderr: stderr } = this.#known();
+    return { stdout, stderr };
+  }
+
+  async wait({ signal }: CallOptions = {}): Promise<ExitStatus> {
+    if (!signal) return this.#exit;
+    if (signal.aborted) throw cancelled();
+    let abort: (() => void) | undefined;
+    const aborted = new Promise<never>((_resolve, reject) => {
+      abort = () => reject(cancelled());
+      signal.addEventListener('abort', abort, { once: true });
+    });
+    try {
+      return await Promise.race([this.#exit, aborted]);
+    } finally {
+      if (abort) signal.removeEventListener('abort', abort);
+    }
+  }
+
+  async signal(signal: number | string): Promise<void> {
+    await signalExecution(this.#transport, this.#boxPath, this.id, signal);
+  }
+
+  async kill(): Promise<void> {
+    await this.#transport.empty({ method: 'DELETE', path: this.#path() });
+  }
+
+  async resize(size: TerminalSize): Promise<void> {
+    const json = { cols: size.cols, rows: size.rows };
+    await this.#transport.empty({ method: 'POST', path: `${this.#path()}/resize`, json });
+  }
+
+  async detach(): Promise<void> {
+    if (this.#detached) return;
+    this.#detached = true;
+    this.#stdout.end();
+    this.#stderr.end();
+    const socket = this.#socket;
+    if (!socket || socket.readyState === WebSocket.CLOSED) return;
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    const cut = setTimeout(() => socket.terminate(), detachMs);
+    socket.resume();
+    socket.close(1000);
+    await closed;
+    clearTimeout(cut);
+  }
+
+  /** Cuts the connection at once: a command begun with `killOnDisconnect` ends. */
+  abandon(): void {
+    this.#detached = true;
+    this.#socket?.terminate();
+    this.#fail(cancelled());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.detach();
+  }
+
+  #known(): AttachedMessage {
+    if (this.#facts) return this.#facts;
+    throw new CryoboxError('internal', 'The execution was not opened');
+  }
+
+  #path(): string {
+    return `${this.#boxPath}/executions/${segment(this.id)}`;
+  }
+
+  async #connect(start: ExecStart, signal?: AbortSignal): Promise<void> {
+    const run = start.kind === 'run';
+    const path = run
+      ? `${this.#boxPath}/exec`
+      : `${this.#boxPath}/executions/${segment(start.executionId)}/attach`;
+    const query = run ? undefined : { utf8: false, ...(start.stdin ? {} : { stdin: false }) };
+    const { socket, open } = this.#transport.socket(path, query, signal);
+    this.#socket = socket;
+    const attached = listenToExec(socket, {
+      output: (channel, bytes) => this.#output(channel, bytes),
+      exit: (status) => this.#ended(status),
+      refused: (error) => this.#fail(error),
+      lost: () => this.#reconnect(),
+    });
+    attached.catch(() => undefined);
+    const abort = (): void => socket.terminate();
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      await open;
+      if (run) socket.send(JSON.stringify(execMessage(start)));
+      this.#facts = await attached;
+    } catch (error) {
+      throw signal?.aborted ? cancelled() : error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  #output(channel: 'stdout' | 'stderr', bytes: Uint8Array): void {
+    this.#queued += bytes.length;
+    if (this.#queued > highWaterBytes) this.#socket?.pause();
+    (channel === 'stdout' ? this.#stdout : this.#stderr).push(bytes);
+  }
+
+  #taken(bytes: number): void {
+    this.#queued -= bytes;
+    if (this.#queued <= highWaterBytes && this.#socket?.isPaused) this.#socket.resume();
+  }
+
+  #ended(status: ExitStatus): void {
+    this.#stdout.end();
+    this.#stderr.end();
+    this.#settle.resolve(status);
+  }
+
+  #fail(error: Error): void {
+    this.#stdout.end(error);
+    this.#stderr.end(error);
+    this.#settle.reject(error);
+  }
+
+  #reconnect(): void {
+    if (this.#detached) {
+      this.#settle.reject(new CryoboxError('cancelled', 'The execution was detached'));
+      return;
+    }
+    this.#tryAgain().catch((error: unknown) => this.#fail(error instanceof Error ? error : lostConnection()));
+  }
+
+  async #tryAgain(): Promise<void> {
+    let last: unknown = lostConnection();
+    for (const delayMs of reconnectDelaysMs) {
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      if (this.#detached) return;
+      try {
+        return await this.#connect({ kind: 'attach', executionId: this.id, stdin: this.stdin !== null });
+      } catch (error) {
+        last = error;
+        // Not there any more, or not allowed: waiting does not help.
+        if (isCryoboxError(error) && error.fault === 'user' && error.code !== 'conflict') break;
+      }
+    }
+    throw last;
+  }
+
+  async #write(chunk: string | Uint8Array): Promise<void> {
+    const socket = this.#socket;
+    if (!socket || socket.readyState !== WebSocket.OPEN) throw lostConnection();
+    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+    const wait = socket.bufferedAmount + bytes.length > stdinHighWaterBytes;
+    await new Promise<void>((resolve, reject) => {
+      socket.send(bytes, { binary: true }, (error) => {
+        if (!wait) return;
+        if (error) reject(lostConnection());
+        else resolve();
+      });
+      if (!wait) resolve();
+    });
+  }
+
+  async #endStdin(): Promise<void> {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: 'stdin_eof' }));
+  }
+}
+
+/** Sends a signal by number or name. */
+export async function signalExecution(
+  transport: Transport,
+  boxPath: string,
+  id: string,
+  signal: number | string,
+  options: CallOptions = {},
+): Promise<void> {
+  await transport.empty({
+    method: 'POST',
+    path: `${boxPath}/executions/${segment(id)}/signal`,
+    json: { signal },
+    signal: options.signal,
+  });
+}

@@ -1,0 +1,82 @@
+import { resolve } from 'node:path';
+import type {
+  BuildOptions,
+  CallOptions,
+  ImageInfo,
+  Images,
+  ProgressOptions,
+  PullOptions,
+  PullResult,
+} from '../api/index.js';
+import { CryoboxError } from '../errors.js';
+import { imageFromJson, pullResultFromJson } from '../wire/image.js';
+import { asObject, asObjects, compact, texts } from '../wire/json.js';
+import { orNull } from './executions.js';
+import { resultOfLines } from './lines.js';
+import { type Ask, segment, type Transport } from './transport.js';
+
+/** Sends a long operation, with its progress when somebody listens. */
+export async function withProgress(
+  transport: Transport,
+  ask: Ask,
+  options: ProgressOptions,
+): Promise<unknown> {
+  const asked = { ...ask, signal: options.signal };
+  if (!options.onProgress) return transport.json(asked);
+  return resultOfLines(transport.lines(asked), options.onProgress);
+}
+
+/** Images of a runtime behind a server. */
+export class RemoteImages implements Images {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  async pull(reference: string, options: PullOptions = {}): Promise<PullResult> {
+    if (options.registry) {
+      throw new CryoboxError('unsupported', 'Options of a registry cannot be sent to a server', {
+        hint: 'Configure the registry where the engine runs.',
+      });
+    }
+    const json = compact({ reference, platform: options.platform, pull_policy: options.pullPolicy });
+    return this.#arrive('/images/pull', json, options);
+  }
+
+  import(path: string, options: ProgressOptions & { readonly reference?: string } = {}): Promise<PullResult> {
+    const json = compact({ path: resolve(path), reference: options.reference });
+    return this.#arrive('/images/import', json, options);
+  }
+
+  build(name: string, options: BuildOptions): Promise<PullResult> {
+    const json = compact({ name, from_debian: options.fromDebian, packages: options.packages });
+    return this.#arrive('/images/build', json, options);
+  }
+
+  async list({ signal }: CallOptions = {}): Promise<ImageInfo[]> {
+    const answer = asObject(await this.#transport.json({ method: 'GET', path: '/images', signal }));
+    return asObjects(answer['images'], 'images').map(imageFromJson);
+  }
+
+  async get(reference: string, { signal }: CallOptions = {}): Promise<ImageInfo | null> {
+    const path = `/images/${segment(reference)}`;
+    const found = await orNull(this.#transport.json({ method: 'GET', path, signal }));
+    return found === null ? null : imageFromJson(found);
+  }
+
+  async remove(reference: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
+    const { force, signal } = options;
+    const path = `/images/${segment(reference)}`;
+    await this.#transport.empty({ method: 'DELETE', path, query: { force }, signal });
+  }
+
+  async prune({ signal }: CallOptions = {}): Promise<string[]> {
+    const answer = await this.#transport.json({ method: 'POST', path: '/images/prune', signal });
+    return texts(asObject(answer), 'removed');
+  }
+
+  async #arrive(path: string, json: unknown, options: ProgressOptions): Promise<PullResult> {
+    return pullResultFromJson(await withProgress(this.#transport, { method: 'POST', path, json }, options));
+  }
+}

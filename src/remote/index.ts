@@ -1,0 +1,17 @@
+/** Runtimes behind a server, without native dependencies: `import { connectRuntime } from 'cryobox/remote'`. */
+import type { Runtime } from '../api/index.js';
+import type { RemoteOptions } from './address.js';
+import { RemoteRuntime } from './runtime.js';
+import { Transport } from './transport.js';
+
+export type * from '../api/index.js';
+export { CryoboxError, type ErrorCode, isCryoboxError } from '../errors.js';
+export type { RemoteOptions } from './address.js';
+
+/**
+ * The runtime of a server, by `url`, or of an engine of this host, by `socketPath`. Connects at the first call, which
+ * then fails with `network_unavailable` where nobody listens. `invalid_argument` for a bad URL.
+ */
+export function connectRuntime(options: RemoteOptions): Runtime {
+  return new RemoteRuntime(new Transport(options));
+}

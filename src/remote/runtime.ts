@@ -1,0 +1,176 @@
+import { randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import type {
+  Box,
+  BoxInfo,
+  BoxStatus,
+  ByteSource,
+  CallOptions,
+  CreateOptions,
+  GcResult,
+  ProgressOptions,
+  Runtime,
+  RuntimeEvent,
+  RuntimeMetrics,
+  VerifyResult,
+} from '../api/index.js';
+import { isCryoboxError, wrapHostError } from '../errors.js';
+import { boxFromJson } from '../wire/box.js';
+import { createToJson } from '../wire/create.js';
+import { asObject, asObjects, compact } from '../wire/json.js';
+import { octets } from '../wire/media.js';
+import {
+  eventFromJson,
+  gcResultFromJson,
+  runtimeMetricsFromJson,
+  verifyResultFromJson,
+} from '../wire/runtime.js';
+import { RemoteBox } from './box.js';
+import { orNull } from './executions.js';
+import { RemoteImages, withProgress } from './images.js';
+import { RemoteTemplates, RemoteVolumes } from './resources.js';
+import { segment, type Transport } from './transport.js';
+
+/** The bytes of an archive; `not_found` where there is no such file. */
+async function* readArchive(path: string): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of createReadStream(path)) yield chunk as Uint8Array;
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    throw wrapHostError(error, `Reading ${path}`, missing ? 'not_found' : 'storage_error');
+  }
+}
+
+async function* counted(bytes: ByteSource, options: ProgressOptions): AsyncGenerator<Uint8Array> {
+  let doneBytes = 0;
+  for await (const chunk of bytes) {
+    yield chunk;
+    doneBytes += chunk.length;
+    options.onProgress?.({ stage: 'import', doneBytes });
+  }
+}
+
+/** Everything Cryobox does, on a server. */
+export class RemoteRuntime implements Runtime {
+  readonly images: RemoteImages;
+  readonly templates: RemoteTemplates;
+  readonly volumes: RemoteVolumes;
+  readonly #transport: Transport;
+  /** Boxes this runtime made without `detach`. */
+  readonly #attached = new Set<string>();
+  #closed: Promise<void> | undefined;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+    this.images = new RemoteImages(transport);
+    this.templates = new RemoteTemplates(transport);
+    this.volumes = new RemoteVolumes(transport);
+  }
+
+  async create(options: CreateOptions): Promise<Box> {
+    const json = createToJson(options);
+    const ask = { method: 'POST', path: '/boxes', json, idempotencyKey: randomUUID() } as const;
+    const info = boxFromJson(await withProgress(this.#transport, ask, options));
+    const attached = options.detach !== true;
+    if (attached) this.#attached.add(info.id);
+    return new RemoteBox(this.#transport, info, attached);
+  }
+
+  async getOrCreate(
+    name: string,
+    options: Omit<CreateOptions, 'name'>,
+  ): Promise<{ box: Box; created: boolean }> {
+    const existing = await this.get(name, options);
+    if (existing) return { box: existing, created: false };
+    try {
+      return { box: await this.create({ ...options, name }), created: true };
+    } catch (error) {
+      // Somebody else was faster.
+      const box = isCryoboxError(error, 'already_exists') ? await this.get(name, options) : null;
+      if (box) return { box, created: false };
+      throw error;
+    }
+  }
+
+  async get(idOrName: string, { signal }: CallOptions = {}): Promise<Box | null> {
+    const path = `/boxes/${segment(idOrName)}`;
+    const found = await orNull(this.#transport.json({ method: 'GET', path, signal }));
+    return found === null ? null : new RemoteBox(this.#transport, boxFromJson(found));
+  }
+
+  async list(options: CallOptions & { readonly status?: BoxStatus } = {}): Promise<BoxInfo[]> {
+    const { status, signal } = options;
+    const answer = await this.#transport.json({ method: 'GET', path: '/boxes', query: { status }, signal });
+    return asObjects(asObject(answer)['boxes'], 'boxes').map(boxFromJson);
+  }
+
+  async remove(idOrName: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
+    const { force, signal } = options;
+    await this.#transport.empty({
+      method: 'DELETE',
+      path: `/boxes/${segment(idOrName)}`,
+      query: { force },
+      signal,
+    });
+  }
+
+  async import(
+    archive: string | ByteSource,
+    options: ProgressOptions & { readonly name?: string } = {},
+  ): Promise<Box> {
+    const bytes = typeof archive === 'string' ? readArchive(archive) : archive;
+    const answer = await this.#transport.json({
+      method: 'POST',
+      path: '/boxes/import',
+      query: { name: options.name },
+      upload: counted(bytes, options),
+      uploadType: octets,
+      signal: options.signal,
+    });
+    return new RemoteBox(this.#transport, boxFromJson(answer));
+  }
+
+  async metrics({ signal }: CallOptions = {}): Promise<RuntimeMetrics> {
+    return runtimeMetricsFromJson(await this.#transport.json({ method: 'GET', path: '/metrics', signal }));
+  }
+
+  async *events({ signal }: CallOptions = {}): AsyncGenerator<RuntimeEvent> {
+    try {
+      for await (const line of this.#transport.lines({ method: 'GET', path: '/events', signal })) {
+        yield eventFromJson(line);
+      }
+    } catch (error) {
+      if (!isCryoboxError(error, 'cancelled')) throw error;
+    }
+  }
+
+  async gc(options: CallOptions & { readonly dryRun?: boolean } = {}): Promise<GcResult> {
+    const json = compact({ dry_run: options.dryRun });
+    const { signal } = options;
+    return gcResultFromJson(await this.#transport.json({ method: 'POST', path: '/gc', json, signal }));
+  }
+
+  async verify(options: ProgressOptions = {}): Promise<VerifyResult> {
+    const ask = { method: 'POST', path: '/verify' } as const;
+    return verifyResultFromJson(await withProgress(this.#transport, ask, options));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    // One that is gone, or cannot be stopped, must not keep the others running.
+    await Promise.allSettled(
+      [...this.#attached].map((id) =>
+        this.#transport.json({ method: 'POST', path: `/boxes/${segment(id)}/stop` }),
+      ),
+    );
+    await this.#transport.close();
+  }
+}
