@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { CryoboxError, wrapHostError } from '../errors.js';
+import { CryoboxError, isCryoboxError, wrapHostError } from '../errors.js';
 import { decompress } from './decompress.js';
 import { digestFrom } from './digest.js';
 import { Ext4Builder } from './ext4/builder.js';
@@ -99,7 +99,7 @@ async function applyLayer(
       hash.update(chunk);
       bytes += chunk.length;
       // Headers and padding come on top of what files may have; a stream of nothing else must end too.
-      if (bytes > limits.maxTotalBytes * 2) throw tooLong(layer.digest, limits.maxTotalBytes * 2);
+      if (bytes > limits.maxTotalBytes * 2) throw tooLong(limits.maxTotalBytes * 2);
       onProgress?.({ layer: index, layers: options.layers.length, bytes });
       yield chunk;
     }
@@ -108,6 +108,8 @@ async function applyLayer(
   try {
     await stack.apply(tar, signal);
     await tar.drain();
+  } catch (error) {
+    throw ofLayer(layer.digest, error);
   } finally {
     await tar.close();
   }
@@ -120,6 +122,13 @@ async function applyLayer(
   }
 }
 
-function tooLong(digest: string, limit: number): CryoboxError {
-  return new CryoboxError('image_refused', `layer ${digest} unpacks to more than ${limit} bytes`);
+/** Says which layer an error is about; errors of the host stay as they are. */
+function ofLayer(digest: string, error: unknown): unknown {
+  if (!isCryoboxError(error)) return error;
+  const { code, hint, details } = error;
+  return new CryoboxError(code, `layer ${digest}: ${error.message}`, { cause: error, hint, details });
+}
+
+function tooLong(limit: number): CryoboxError {
+  return new CryoboxError('image_refused', `it unpacks to more than ${limit} bytes`);
 }
