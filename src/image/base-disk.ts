@@ -11,6 +11,9 @@ import { TarReader } from './tar-reader.js';
 /** Version of what {@link buildBaseDisk} makes of an image: a base disk of another version has other bytes. */
 export const baseDiskFormat = 1;
 
+/** What headers and padding of an entry take in a tar, with room for a long name. */
+const overheadBytes = 4096;
+
 const gibibyte = 1024 ** 3;
 /** Virtual size of a base disk: every box of the default shape has it. The file is sparse. */
 export const defaultBaseDiskBytes = 10 * gibibyte;
@@ -91,6 +94,8 @@ async function applyLayer(
   options: BuildBaseDiskOptions,
 ): Promise<void> {
   const { signal, onProgress } = options;
+  // A stream of nothing but headers and zeros must end too.
+  const maxStreamBytes = limits.maxTotalBytes + limits.maxEntries * overheadBytes;
   signal?.throwIfAborted();
   const hash = createHash('sha256');
   let bytes = 0;
@@ -98,8 +103,7 @@ async function applyLayer(
     for await (const chunk of source) {
       hash.update(chunk);
       bytes += chunk.length;
-      // Headers and padding come on top of what files may have; a stream of nothing else must end too.
-      if (bytes > limits.maxTotalBytes * 2) throw tooLong(limits.maxTotalBytes * 2);
+      if (bytes > maxStreamBytes) throw tooLong(maxStreamBytes);
       onProgress?.({ layer: index, layers: options.layers.length, bytes });
       yield chunk;
     }
