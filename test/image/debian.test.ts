@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
@@ -53,10 +53,21 @@ test('a package that does not exist, or is no name, is an argument that is wrong
   await expect(build(['a,b'])).rejects.toMatchObject({ code: 'invalid_argument' });
   await expect(build([], '-x')).rejects.toMatchObject({ code: 'invalid_argument' });
   await expect(build([], 'bookworm', ['/etc/shadow'])).rejects.toMatchObject({ code: 'invalid_argument' });
-  await expect(build(['no-such-package-at-all'])).rejects.toMatchObject({
+  // An empty repository of our own answers at once.
+  const repository = join(home.directory, 'repository');
+  await mkdir(repository);
+  await writeFile(join(repository, 'Packages'), '');
+  await expect(
+    build(['no-such-package'], 'bookworm', [`deb [trusted=yes] copy:${repository} ./`]),
+  ).rejects.toMatchObject({
     code: 'invalid_argument',
-    message: expect.stringMatching(/no-such-package-at-all/),
+    message: expect.stringMatching(/Unable to locate package no-such-package/),
   });
+  await expect(build([], 'bookworm', [`deb [trusted=yes] copy:${repository}/none ./`])).rejects.toMatchObject(
+    {
+      code: 'image_pull_failed',
+    },
+  );
   expect(await readdir(home.scratch)).toEqual([]);
 });
 
