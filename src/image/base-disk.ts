@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { CryoboxError, wrapHostError } from '../errors.js';
+import { CryoboxError, isCryoboxError, wrapHostError } from '../errors.js';
 import { decompress } from './decompress.js';
 import { digestFrom } from './digest.js';
 import { Ext4Builder } from './ext4/builder.js';
@@ -10,6 +10,9 @@ import { TarReader } from './tar-reader.js';
 
 /** Version of what {@link buildBaseDisk} makes of an image: a base disk of another version has other bytes. */
 export const baseDiskFormat = 1;
+
+/** What headers and padding of an entry take in a tar, with room for a long name. */
+const overheadBytes = 4096;
 
 const gibibyte = 1024 ** 3;
 /** Virtual size of a base disk: every box of the default shape has it. The file is sparse. */
@@ -91,6 +94,8 @@ async function applyLayer(
   options: BuildBaseDiskOptions,
 ): Promise<void> {
   const { signal, onProgress } = options;
+  // A stream of nothing but headers and zeros must end too.
+  const maxStreamBytes = limits.maxTotalBytes + limits.maxEntries * overheadBytes;
   signal?.throwIfAborted();
   const hash = createHash('sha256');
   let bytes = 0;
@@ -98,8 +103,7 @@ async function applyLayer(
     for await (const chunk of source) {
       hash.update(chunk);
       bytes += chunk.length;
-      // Headers and padding come on top of what files may have; a stream of nothing else must end too.
-      if (bytes > limits.maxTotalBytes * 2) throw tooLong(layer.digest, limits.maxTotalBytes * 2);
+      if (bytes > maxStreamBytes) throw tooLong(maxStreamBytes);
       onProgress?.({ layer: index, layers: options.layers.length, bytes });
       yield chunk;
     }
@@ -108,6 +112,8 @@ async function applyLayer(
   try {
     await stack.apply(tar, signal);
     await tar.drain();
+  } catch (error) {
+    throw ofLayer(layer.digest, error);
   } finally {
     await tar.close();
   }
@@ -120,6 +126,13 @@ async function applyLayer(
   }
 }
 
-function tooLong(digest: string, limit: number): CryoboxError {
-  return new CryoboxError('image_refused', `layer ${digest} unpacks to more than ${limit} bytes`);
+/** Says which layer an error is about; errors of the host stay as they are. */
+function ofLayer(digest: string, error: unknown): unknown {
+  if (!isCryoboxError(error)) return error;
+  const { code, hint, details } = error;
+  return new CryoboxError(code, `layer ${digest}: ${error.message}`, { cause: error, hint, details });
+}
+
+function tooLong(limit: number): CryoboxError {
+  return new CryoboxError('image_refused', `it unpacks to more than ${limit} bytes`);
 }

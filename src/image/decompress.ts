@@ -1,13 +1,10 @@
-import { spawn } from 'node:child_process';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { CryoboxError, errnoOf, isCryoboxError, messageOf } from '../errors.js';
+import { filterThrough } from './filter.js';
 
 /** Output of a decompressor at a time: fewer, larger chunks cost less than Node's 16 KiB. */
 const chunkBytes = 256 * 1024;
-
-/** What is kept of zstd's own message. */
-const maxComplaintChars = 500;
 
 const magics: readonly (readonly [name: string, bytes: readonly number[]])[] = [
   ['gzip', [0x1f, 0x8b]],
@@ -35,7 +32,7 @@ export async function* decompress(
   else
     throw new CryoboxError(
       'image_refused',
-      `a layer is compressed with ${kind}; gzip, zstd and plain tar are unpacked`,
+      `the data is compressed with ${kind}; gzip, zstd and plain tar are unpacked`,
     );
 }
 
@@ -74,47 +71,10 @@ async function* gunzip(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
 }
 
 async function* unzstd(source: AsyncIterable<Buffer>, signal?: AbortSignal): AsyncGenerator<Buffer> {
-  const child = spawn('zstd', ['--decompress', '--stdout', '--quiet'], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    signal,
-  });
-  let complaint = '';
-  child.stderr.on('data', (text: Buffer) => {
-    complaint = (complaint + text.toString('utf8')).slice(0, maxComplaintChars);
-  });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  ended.catch(() => undefined);
-  let sourceFailure: unknown;
-  const watched = watch(source, (error) => {
-    sourceFailure = error;
-  });
-  // What fails here shows as a failure of the source or as zstd's exit code.
-  pipeline(watched, child.stdin).catch(() => undefined);
   try {
-    yield* child.stdout as AsyncIterable<Buffer>;
-    const code = await ended;
-    if (sourceFailure !== undefined) throw sourceFailure;
-    if (code !== 0) throw new Error(complaint.trim() || `zstd ended with ${code}`);
+    yield* filterThrough('zstd', ['--decompress', '--stdout', '--quiet'], source, signal);
   } catch (error) {
     throw broken('zstd', error);
-  } finally {
-    child.kill('SIGKILL');
-  }
-}
-
-/** Passes a source on and tells of its failure. */
-async function* watch(
-  source: AsyncIterable<Buffer>,
-  onFailure: (error: unknown) => void,
-): AsyncGenerator<Buffer> {
-  try {
-    yield* source;
-  } catch (error) {
-    onFailure(error);
-    throw error;
   }
 }
 
@@ -125,7 +85,7 @@ function broken(kind: string, error: unknown): unknown {
   if (errno === 'ENOENT') {
     return new CryoboxError(
       'config_error',
-      'a layer is compressed with zstd, but the program zstd is not installed',
+      'the data is compressed with zstd, but the program zstd is not installed',
       {
         cause: error,
         hint: 'Install it: apt-get install zstd',
@@ -133,7 +93,7 @@ function broken(kind: string, error: unknown): unknown {
     );
   }
   if (errno !== undefined && !errno.startsWith('Z_')) return error;
-  return new CryoboxError('image_invalid', `a layer is not valid ${kind}: ${messageOf(error)}`, {
+  return new CryoboxError('image_invalid', `the data is not valid ${kind}: ${messageOf(error)}`, {
     cause: error,
   });
 }

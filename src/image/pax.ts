@@ -86,5 +86,5 @@ function parseTime(text: string): FileTime {
 }
 
 function invalid(what: string): CryoboxError {
-  return new CryoboxError('image_invalid', `a layer has a broken extended header: ${what}`);
+  return new CryoboxError('image_invalid', `the tar archive has a broken extended header: ${what}`);
 }

@@ -120,7 +120,7 @@ export class TarReader {
     let sum = 8 * 0x20;
     for (let at = 0; at < recordBytes; at += 1) if (at < 148 || at >= 156) sum += header[at] ?? 0;
     if (readNumber(header, 148, 8) !== sum) {
-      throw new CryoboxError('image_invalid', 'a layer is not a tar archive: a header has a wrong checksum');
+      throw new CryoboxError('image_invalid', 'this is no tar archive: a header has a wrong checksum');
     }
     return header;
   }
@@ -129,7 +129,7 @@ export class TarReader {
     if (size > maxExtendedHeaderBytes) {
       throw new CryoboxError(
         'image_refused',
-        `a layer has an extended header of ${size} bytes; at most ${maxExtendedHeaderBytes} are read`,
+        `the tar archive has an extended header of ${size} bytes; at most ${maxExtendedHeaderBytes} are read`,
       );
     }
     const bytes = Buffer.from((await this.#bytes.readExactly(size)) ?? []);
@@ -144,7 +144,7 @@ function paddingOf(size: number): number {
 }
 
 function truncated(): CryoboxError {
-  return new CryoboxError('image_invalid', 'a layer ends in the middle of an entry');
+  return new CryoboxError('image_invalid', 'the tar archive ends in the middle of an entry');
 }
 
 function extend(extensions: Extensions, flag: string, bytes: Buffer): Extensions {
@@ -208,8 +208,5 @@ function readNumber(header: Buffer, at: number, length: number): number {
 }
 
 function badNumber(): CryoboxError {
-  return new CryoboxError(
-    'image_invalid',
-    'a layer is not a tar archive: a header holds a number that is none',
-  );
+  return new CryoboxError('image_invalid', 'this is no tar archive: a header holds a number that is none');
 }

@@ -1,0 +1,91 @@
+import { createHash } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { CryoboxError, wrapHostError } from '../errors.js';
+import { hasZstd, zstdCompress } from './compress.js';
+import { type DebianRoot, debootstrap } from './debian-root.js';
+import { digestFrom, digestOf } from './digest.js';
+import { mediaTypes } from './documents.js';
+import { describeImage, type Image } from './image.js';
+import { hostPlatform } from './platform.js';
+import type { BlobStore } from './store.js';
+
+/** Options of {@link buildDebianImage}. */
+export interface BuildDebianImageOptions extends DebianRoot {
+  readonly store: BlobStore;
+  /** Where the root is put together when run by root; emptied again. */
+  readonly scratchDirectory: string;
+  readonly signal?: AbortSignal;
+  /** Called with each line of what is under way. */
+  readonly onProgress?: (message: string) => void;
+}
+
+const secondsOfDay = 86_400;
+/** Where programs are, as Debian's root has it. */
+const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/**
+ * Makes an image of one layer from Debian packages and stores it. The same packages on the same day (or for the same
+ * `SOURCE_DATE_EPOCH`) give the same layer.
+ *
+ * Throws `config_error` without mmdebstrap, `invalid_argument` for names that cannot be packages or do not exist,
+ * `image_pull_failed` when the packages cannot be had, `disk_full`, `cancelled`.
+ */
+export async function buildDebianImage(options: BuildDebianImageOptions): Promise<Image> {
+  const { store, signal } = options;
+  const epochSeconds = options.epochSeconds ?? defaultEpoch();
+  await mkdir(options.scratchDirectory, { recursive: true, mode: 0o755 });
+  try {
+    const compressed = await hasZstd();
+    const hash = createHash('sha256');
+    const root = hashed(debootstrap({ ...options, epochSeconds }), (chunk) => hash.update(chunk));
+    const layer = await store.putUnknown({
+      open: () => Promise.resolve(compressed ? zstdCompress(root, signal) : root),
+    });
+    const platform = hostPlatform();
+    const config = {
+      created: new Date(epochSeconds * 1000).toISOString(),
+      ...platform,
+      config: { Env: [`PATH=${path}`], Cmd: ['/bin/sh'], WorkingDir: '/' },
+      rootfs: { type: 'layers', diff_ids: [digestFrom(hash)] },
+    };
+    const configBytes = Buffer.from(JSON.stringify(config));
+    const manifest = {
+      config: { mediaType: mediaTypes.config, digest: digestOf(configBytes), size: configBytes.length },
+      layers: [
+        {
+          mediaType: compressed ? mediaTypes.layerZstd : mediaTypes.layer,
+          digest: layer.digest,
+          size: layer.sizeBytes,
+        },
+      ],
+    };
+    const bytes = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.manifest, ...manifest }),
+    );
+    await store.putBytes(configBytes);
+    await store.putBytes(bytes);
+    return describeImage({ digest: digestOf(bytes), bytes, manifest }, configBytes);
+  } catch (error) {
+    if (signal?.aborted)
+      throw new CryoboxError('cancelled', 'building the image was cancelled', { cause: error });
+    throw wrapHostError(error, 'cannot build the image', 'image_pull_failed');
+  }
+}
+
+/** The environment's (reproducible-builds.org, SOURCE_DATE_EPOCH), else the begin of today. */
+function defaultEpoch(): number {
+  const given = process.env.SOURCE_DATE_EPOCH;
+  if (given !== undefined && /^[0-9]{1,11}$/.test(given)) return Number(given);
+  const now = Math.floor(Date.now() / 1000);
+  return now - (now % secondsOfDay);
+}
+
+async function* hashed(
+  source: AsyncIterable<Buffer>,
+  onChunk: (chunk: Buffer) => void,
+): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    onChunk(chunk);
+    yield chunk;
+  }
+}
