@@ -9,6 +9,8 @@ export interface LiveBox {
   readonly agent: AgentClient;
   /** A number that exists only in the box's memory. */
   readonly run: string;
+  /** Command lines of executions started by this engine, by id; the agent keeps the first word only. */
+  readonly commands: Map<string, readonly string[]>;
 }
 
 /** The boxes that run now. */

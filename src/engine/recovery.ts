@@ -63,7 +63,7 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     // The earlier engine may have ended while the machine stood still for it.
     await machine.run();
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: adoptTimeoutMs });
-    const live = { boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '' };
+    const live = { boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '', commands: new Map() };
     ctx.live.set(live);
     watchMachine(ctx, live);
     return true;

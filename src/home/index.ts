@@ -41,7 +41,7 @@ export async function openLocal(options: LocalOptions = {}): Promise<Runtime> {
     return served.engine.runtime('', { onClose: () => served.close() });
   } catch (error) {
     if (!isCryoboxError(error, 'home_in_use')) throw error;
-    return connectRuntime({ socketPath: homePaths(home).socket, logger: options.logger });
+    return connectRuntime({ socketPath: homePaths(home).socket });
   }
 }
 

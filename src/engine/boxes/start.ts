@@ -30,7 +30,7 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
     onStage('configure', performance.now() - configuring);
     onStage('total', performance.now() - started);
     await ctx.db.updateTable('machines').set({ box_id: row.id }).where('id', '=', machineId).execute();
-    const live: LiveBox = { boxId: row.id, machineId, machine, agent, run };
+    const live: LiveBox = { boxId: row.id, machineId, machine, agent, run, commands: new Map() };
     ctx.live.set(live);
     watchMachine(ctx, live);
     await updateBox(ctx, row.id, {
