@@ -1,0 +1,199 @@
+//! PID 1 from the kernel's hand-over to the port of the host.
+
+use crate::failure::{Context, Failure, Outcome};
+use crate::sys;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::raw::{c_int, c_ulong};
+use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+/// Module files, one path a line, in the order in which they are loaded.
+const MODULES: &str = "/etc/cryobox/modules";
+const PORT_NAME: &str = "cryobox.agent";
+/// Drivers find their devices while modules load; this bounds the wait for the port.
+const PORT_TRIES: u32 = 2000;
+const PORT_PAUSE: Duration = Duration::from_millis(5);
+const GUEST_DISK: &str = "/dev/vda";
+const GUEST_DISK_PLACE: &str = "/run/cryobox/guest";
+
+pub fn mount(source: &str, target: &str, kind: &str, flags: c_ulong, data: &str) -> Outcome<()> {
+    let text =
+        |text: &str| CString::new(text).map_err(|_| Failure::invalid("a path holds a NUL byte"));
+    let (source, place, kind, data) = (text(source)?, text(target)?, text(kind)?, text(data)?);
+    let done = unsafe {
+        sys::mount(
+            source.as_ptr(),
+            place.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            data.as_ptr() as *const _,
+        )
+    };
+    sys::check(done)
+        .map(drop)
+        .context(format!("mounting {}", target))
+}
+
+/// The kernel's file systems below a root: "" for the present one.
+pub fn mount_kernel_file_systems(root: &str) -> Outcome<()> {
+    let plain = sys::MS_NOSUID | sys::MS_NODEV | sys::MS_NOEXEC;
+    for (kind, place, flags, data) in [
+        ("proc", "/proc", plain, ""),
+        ("sysfs", "/sys", plain, ""),
+        ("devtmpfs", "/dev", sys::MS_NOSUID, "mode=0755"),
+        (
+            "devpts",
+            "/dev/pts",
+            sys::MS_NOSUID | sys::MS_NOEXEC,
+            "gid=5,mode=0620,ptmxmode=0666",
+        ),
+        (
+            "tmpfs",
+            "/dev/shm",
+            sys::MS_NOSUID | sys::MS_NODEV,
+            "mode=1777",
+        ),
+        ("tmpfs", "/run", sys::MS_NOSUID | sys::MS_NODEV, "mode=0755"),
+        ("cgroup2", "/sys/fs/cgroup", plain, ""),
+    ] {
+        let target = format!("{}{}", root, place);
+        // An image need not hold the places; on devtmpfs and sysfs they may be there or not.
+        let _ = fs::create_dir_all(&target);
+        mount(kind, &target, kind, flags, data)?;
+    }
+    for (link, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        // devtmpfs is one for the whole machine: the links of the first mount are still there.
+        let _ = std::os::unix::fs::symlink(target, format!("{}/dev/{}", root, link));
+    }
+    Ok(())
+}
+
+/// A line on the machine's console.
+pub fn log(message: &str) {
+    if let Ok(mut console) = fs::OpenOptions::new().write(true).open("/dev/console") {
+        // Nobody is left to tell when the console fails.
+        let _ = console.write_all(format!("cryobox-agent: {}\n", message).as_bytes());
+    }
+}
+
+/// Makes the machine ready, up to the open port.
+pub fn boot() -> Outcome<OwnedFd> {
+    open_standard_descriptors();
+    mount_kernel_file_systems("")?;
+    open_standard_descriptors();
+    // Ctrl-Alt-Del and reboot requests of the console are no business of a guest without one.
+    unsafe { sys::reboot(sys::RB_DISABLE_CAD) };
+    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
+    raise_open_files();
+    load_modules();
+    mount_guest_disk();
+    find_port()
+}
+
+/// A cgroup for the agent's executions, below the mount of the present root.
+pub fn open_cgroups() -> Option<OwnedFd> {
+    fs::create_dir_all("/sys/fs/cgroup/cryobox").ok()?;
+    File::open("/sys/fs/cgroup/cryobox").ok().map(OwnedFd::from)
+}
+
+/// Descriptors 0 to 2 must be taken: children expect theirs elsewhere (spawn.rs).
+pub fn open_standard_descriptors() {
+    for path in ["/dev/console\0", "/dev/null\0"] {
+        loop {
+            let fd = unsafe { sys::open(path.as_ptr() as *const _, sys::O_RDWR | sys::O_NOCTTY) };
+            if !(0..=2).contains(&fd) {
+                if fd > 2 {
+                    drop(sys::owned(fd));
+                }
+                break;
+            }
+        }
+    }
+}
+
+fn raise_open_files() {
+    let files = sys::RLimit {
+        soft: 65_536,
+        hard: 1_048_576,
+    };
+    unsafe { sys::setrlimit(sys::RLIMIT_NOFILE, &files) };
+}
+
+/// Loads what is listed and gives its memory back. What cannot be loaded is told on the console: a driver that is
+/// really missing shows by the device that is not there.
+fn load_modules() {
+    let list = fs::read_to_string(MODULES).unwrap_or_default();
+    for path in list
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) => {
+                log(&format!("module {}: {}", path, error));
+                continue;
+            }
+        };
+        let options = b"\0";
+        let done = unsafe {
+            sys::syscall(
+                sys::nr::FINIT_MODULE,
+                file.as_raw_fd(),
+                options.as_ptr(),
+                0 as c_int,
+            )
+        };
+        if done != 0 && sys::errno() != sys::EEXIST {
+            log(&format!(
+                "module {}: {}",
+                path,
+                std::io::Error::last_os_error()
+            ));
+        }
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn mount_guest_disk() {
+    if fs::metadata(GUEST_DISK).is_err() || fs::create_dir_all(GUEST_DISK_PLACE).is_err() {
+        return;
+    }
+    if let Err(failure) = mount(GUEST_DISK, GUEST_DISK_PLACE, "ext4", sys::MS_RDONLY, "") {
+        // The disk may be empty or not be there at all: nothing here depends on it.
+        log(&failure.message);
+    }
+}
+
+fn find_port() -> Outcome<OwnedFd> {
+    for _ in 0..PORT_TRIES {
+        if let Some(device) = port_device() {
+            if let Ok(port) = fs::OpenOptions::new().read(true).write(true).open(device) {
+                return Ok(port.into());
+            }
+        }
+        thread::sleep(PORT_PAUSE);
+    }
+    Err(Failure::new(
+        "machine_failed",
+        format!("there is no port {}", PORT_NAME),
+    ))
+}
+
+fn port_device() -> Option<String> {
+    for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
+        let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+        if name.trim_end() == PORT_NAME {
+            return Some(format!("/dev/{}", entry.file_name().to_str()?));
+        }
+    }
+    None
+}

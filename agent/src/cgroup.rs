@@ -1,0 +1,120 @@
+//! One cgroup (v2) per execution: every process it leads to can be found and killed, whatever session it moved to.
+//! Where there is no cgroup2, processes are found by session and parent in /proc.
+
+use crate::sys;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::raw::c_char;
+use std::os::unix::io::{AsRawFd, OwnedFd};
+
+/// Rounds of killing by /proc: processes that fork meanwhile are found in the next one.
+const KILL_ROUNDS: usize = 10;
+
+/// Creates a cgroup in `parent` and opens it.
+pub fn create(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let path = CString::new(name)?;
+    let made = unsafe { sys::mkdirat(parent.as_raw_fd(), path.as_ptr(), 0o755) };
+    if made != 0 && sys::errno() != sys::EEXIST {
+        return Err(io::Error::last_os_error());
+    }
+    let flags = sys::O_DIRECTORY | sys::O_CLOEXEC;
+    sys::owned(unsafe { sys::openat(parent.as_raw_fd(), path.as_ptr(), flags) })
+}
+
+/// Removes a cgroup; false while processes are in it.
+pub fn remove(parent: &OwnedFd, name: &str) -> bool {
+    match CString::new(name) {
+        Ok(path) => unsafe {
+            sys::unlinkat(parent.as_raw_fd(), path.as_ptr(), sys::AT_REMOVEDIR) == 0
+        },
+        Err(_) => true,
+    }
+}
+
+/// Kills every process in a cgroup (cgroup.kill, Linux 5.14). False where that cannot be.
+pub fn kill(directory: &OwnedFd) -> bool {
+    let path = b"cgroup.kill\0".as_ptr() as *const c_char;
+    let flags = sys::O_WRONLY | sys::O_CLOEXEC;
+    match sys::owned(unsafe { sys::openat(directory.as_raw_fd(), path, flags) }) {
+        Ok(file) => File::from(file).write_all(b"1").is_ok(),
+        Err(_) => false,
+    }
+}
+
+/// Kills the processes of a session and all their descendants.
+pub fn kill_session(session: i32) {
+    for _ in 0..KILL_ROUNDS {
+        let processes = processes();
+        let mut doomed: Vec<i32> = Vec::new();
+        loop {
+            let before = doomed.len();
+            for process in &processes {
+                let ours = process.session == session || doomed.contains(&process.parent);
+                if ours && !process.dead && !doomed.contains(&process.pid) {
+                    doomed.push(process.pid);
+                }
+            }
+            if doomed.len() == before {
+                break;
+            }
+        }
+        if doomed.is_empty() {
+            return;
+        }
+        for pid in doomed {
+            unsafe { sys::kill(pid, sys::SIGKILL) };
+        }
+    }
+}
+
+struct Process {
+    pid: i32,
+    parent: i32,
+    session: i32,
+    dead: bool,
+}
+
+fn processes() -> Vec<Process> {
+    let entries = match fs::read_dir("/proc") {
+        Ok(entries) => entries,
+        Err(_) => return Vec::new(),
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            parse_stat(
+                pid,
+                &fs::read_to_string(format!("/proc/{}/stat", pid)).ok()?,
+            )
+        })
+        .collect()
+}
+
+/// `/proc/PID/stat` (proc(5)): the name in parentheses may hold anything.
+fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
+    let rest = &stat[stat.rfind(')')? + 1..];
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Process {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        dead: matches!(*fields.first()?, "Z" | "X"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_name_full_of_traps() {
+        let process = parse_stat(7, "7 (a) b (c)) S 3 7 5 0 -1 4194560").unwrap();
+        assert_eq!(
+            (process.parent, process.session, process.dead),
+            (3, 5, false)
+        );
+        assert!(parse_stat(7, "7 (gone").is_none());
+    }
+}

@@ -1,0 +1,170 @@
+//! identity.renew: what two machines that went on from one state must not share.
+
+use crate::agent::{Agent, Child, Ticket};
+use crate::failure::{Args, Context, Failure, Outcome};
+use crate::json::Value;
+use crate::net;
+use crate::object;
+use crate::root;
+use crate::spawn::{self, Plan};
+use crate::sys;
+use std::fs::{self, File};
+use std::os::unix::io::{AsRawFd, OwnedFd};
+
+const LEAST_ENTROPY: usize = 64;
+const MOST_ENTROPY: usize = 512;
+const KEYGEN: &str = "/usr/bin/ssh-keygen";
+
+impl Agent {
+    /// None when the answer comes later, from ssh-keygen's end.
+    pub fn identity_renew(
+        &mut self,
+        ticket: Ticket,
+        args: &Args,
+        entropy: &[u8],
+    ) -> Option<Outcome<Value>> {
+        match self.renew(args, entropy) {
+            Err(failure) => Some(Err(failure)),
+            Ok(answer) => {
+                let wants_keys = args.flag("sshHostKeys").unwrap_or(false) && self.run.is_some();
+                if !wants_keys {
+                    return Some(Ok(answer));
+                }
+                self.renew_ssh_keys(ticket, answer)
+            }
+        }
+    }
+
+    fn renew(&mut self, args: &Args, entropy: &[u8]) -> Outcome<Value> {
+        if !self.is_init {
+            return Err(Failure::new(
+                "unsupported",
+                "identity.renew: the agent is not PID 1 of a machine",
+            ));
+        }
+        reseed(entropy)?;
+        set_clock(args)?;
+        let mounted = self.run.is_some();
+        root::set_host_name(args.optional_text("hostname")?, mounted)?;
+        if let (Some(id), true) = (args.optional_text("machineId")?, mounted) {
+            set_machine_id(id)?;
+        }
+        if let Some(mac) = args.optional_text("mac")? {
+            net::set_mac(args.optional_text("interface")?.unwrap_or("eth0"), mac)?;
+        }
+        if args.flag("newRun")? && mounted {
+            self.run = Some(root::new_run()?);
+        }
+        Ok(object! {
+            "timeUnixNs" => sys::unix_ns().to_string(),
+            "run" => self.run.clone(),
+        })
+    }
+
+    fn renew_ssh_keys(&mut self, ticket: Ticket, answer: Value) -> Option<Outcome<Value>> {
+        if remove_ssh_keys() == 0 || fs::metadata(KEYGEN).is_err() {
+            return Some(Ok(answer));
+        }
+        match keygen() {
+            Ok(pid) => {
+                self.children.insert(pid, Child::Helper(ticket, answer));
+                None
+            }
+            Err(failure) => Some(Err(failure)),
+        }
+    }
+}
+
+/// Sets the wall clock from `timeUnixNs`, a string: the number is larger than JSON's readers keep exactly.
+pub fn set_clock(args: &Args) -> Outcome<()> {
+    let text = args.text("timeUnixNs")?;
+    let ns: i64 = text.parse().ok().filter(|ns| *ns > 0).ok_or_else(|| {
+        Failure::invalid(format!("timeUnixNs is {:?}, expected nanoseconds", text))
+    })?;
+    let time = sys::Timespec {
+        sec: ns / 1_000_000_000,
+        nsec: ns % 1_000_000_000,
+    };
+    sys::check(unsafe { sys::clock_settime(sys::CLOCK_REALTIME, &time) })
+        .map(drop)
+        .context("clock_settime")
+}
+
+/// Credits fresh bytes to the kernel's pool and makes it use them at once (random(4)).
+pub fn reseed(entropy: &[u8]) -> Outcome<()> {
+    if !(LEAST_ENTROPY..=MOST_ENTROPY).contains(&entropy.len()) {
+        return Err(Failure::invalid(format!(
+            "{} bytes of entropy, expected {} to {}",
+            entropy.len(),
+            LEAST_ENTROPY,
+            MOST_ENTROPY
+        )));
+    }
+    let device = File::open("/dev/urandom").context("/dev/urandom")?;
+    // struct rand_pool_info: bits, bytes, data.
+    let mut info = Vec::with_capacity(8 + entropy.len());
+    info.extend_from_slice(&(entropy.len() as i32 * 8).to_ne_bytes());
+    info.extend_from_slice(&(entropy.len() as i32).to_ne_bytes());
+    info.extend_from_slice(entropy);
+    let fd = device.as_raw_fd();
+    sys::check(unsafe { sys::ioctl(fd, sys::RNDADDENTROPY, info.as_ptr()) })
+        .context("RNDADDENTROPY")?;
+    sys::check(unsafe { sys::ioctl(fd, sys::RNDRESEEDCRNG, 0) })
+        .map(drop)
+        .context("RNDRESEEDCRNG")
+}
+
+fn set_machine_id(id: &str) -> Outcome<()> {
+    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Failure::invalid(format!(
+            "machineId is {:?}, expected 32 hex digits",
+            id
+        )));
+    }
+    let line = format!("{}\n", id);
+    net::replace_file("/etc/machine-id", line.as_bytes())?;
+    // D-Bus keeps a copy where it is no link to the first.
+    let copy = "/var/lib/dbus/machine-id";
+    if fs::symlink_metadata(copy).map_or(false, |found| found.is_file()) {
+        net::replace_file(copy, line.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn remove_ssh_keys() -> usize {
+    let entries = match fs::read_dir("/etc/ssh") {
+        Ok(entries) => entries,
+        Err(_) => return 0,
+    };
+    entries
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with("ssh_host_") && (name.ends_with("_key") || name.ends_with("_key.pub"))
+        })
+        .filter(|entry| fs::remove_file(entry.path()).is_ok())
+        .count()
+}
+
+fn keygen() -> Outcome<i32> {
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("/dev/null")?;
+    let null = OwnedFd::from(null);
+    let fd = null.as_raw_fd();
+    spawn::spawn(&Plan {
+        argv: &[KEYGEN.as_bytes(), b"-A"],
+        env: &[(b"PATH".to_vec(), spawn::DEFAULT_PATH.to_vec())],
+        cwd: b"/",
+        user: None,
+        stdio: [fd, fd, fd],
+        terminal: false,
+        cgroup: None,
+        dropped: 0,
+        added: 0,
+        is_init: true,
+    })
+}

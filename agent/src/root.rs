@@ -1,0 +1,163 @@
+//! root.mount: the box's disk becomes the root of the machine.
+
+use crate::agent::Agent;
+use crate::boot;
+use crate::failure::{Args, Context, Failure, Outcome};
+use crate::json::Value;
+use crate::net::replace_file;
+use crate::object;
+use crate::sys;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::unix::io::AsRawFd;
+
+const PLACE: &str = "/run/cryobox/root";
+
+/// Milliseconds since the last lap, per stage.
+struct Laps {
+    last: u64,
+    laps: Vec<(Vec<u8>, Value)>,
+}
+
+impl Laps {
+    fn lap(&mut self, name: &str) {
+        let now = sys::monotonic_ms();
+        self.laps
+            .push((name.as_bytes().to_vec(), Value::from(now - self.last)));
+        self.last = now;
+    }
+}
+
+impl Agent {
+    pub fn root_mount(&mut self, args: &Args) -> Outcome<Value> {
+        if !self.is_init {
+            return Err(Failure::new(
+                "unsupported",
+                "root.mount: the agent is not PID 1 of a machine",
+            ));
+        }
+        if self.run.is_some() {
+            return Err(Failure::new(
+                "invalid_state",
+                "root.mount: a root is mounted already",
+            ));
+        }
+        let mut laps = Laps {
+            last: sys::monotonic_ms(),
+            laps: Vec::new(),
+        };
+        let device = args.optional_text("device")?.unwrap_or("/dev/vdb");
+        let read_only = args.flag("readOnly")?;
+        mount_disk(device, read_only)?;
+        laps.lap("mount");
+        if let Some(bytes) = args.optional_int("growToBytes", 1, i64::MAX)? {
+            grow(device, bytes as u64)?;
+            laps.lap("grow");
+        }
+        boot::mount_kernel_file_systems(PLACE)?;
+        enter()?;
+        laps.lap("enter");
+        if !read_only {
+            write_files(args)?;
+            laps.lap("files");
+        }
+        set_host_name(args.optional_text("hostname")?, !read_only)?;
+        self.cgroups = boot::open_cgroups();
+        let run = new_run()?;
+        self.run = Some(run.clone());
+        Ok(object! { "run" => run, "stagesMs" => Value::Obj(laps.laps) })
+    }
+}
+
+/// A name of this run of the machine. It is only in memory, so who has it went on from here.
+pub fn new_run() -> Outcome<String> {
+    let mut bytes = [0; 16];
+    sys::random(&mut bytes).context("getrandom")?;
+    Ok(bytes.iter().map(|byte| format!("{:02x}", byte)).collect())
+}
+
+fn mount_disk(device: &str, read_only: bool) -> Outcome<()> {
+    // The disk behind the device is another one than when this machine was frozen: nothing read then is true.
+    let disk = File::open(device).context(device)?;
+    sys::check(unsafe { sys::ioctl(disk.as_raw_fd(), sys::BLKFLSBUF, 0) }).context(device)?;
+    fs::create_dir_all(PLACE).context(PLACE)?;
+    let flags = if read_only { sys::MS_RDONLY } else { 0 };
+    let options = if read_only { "noload" } else { "noinit_itable" };
+    boot::mount(device, PLACE, "ext4", flags | sys::MS_NOATIME, options)
+}
+
+/// Grows the file system to a size, at most that of its disk (EXT4_IOC_RESIZE_FS; never shrinks).
+fn grow(device: &str, bytes: u64) -> Outcome<()> {
+    let disk = File::open(device).context(device)?;
+    let mut size: u64 = 0;
+    sys::check(unsafe { sys::ioctl(disk.as_raw_fd(), sys::BLKGETSIZE64, &mut size) })
+        .context(device)?;
+    if bytes > size {
+        let message = format!(
+            "growToBytes is {}, but {} has {} bytes",
+            bytes, device, size
+        );
+        return Err(Failure::invalid(message));
+    }
+    let root = File::open(PLACE).context(PLACE)?;
+    let mut info = sys::StatFs::default();
+    sys::check(unsafe { sys::fstatfs(root.as_raw_fd(), &mut info) }).context(PLACE)?;
+    let blocks: u64 = bytes / info.block_size.max(1) as u64;
+    if blocks <= info.blocks {
+        return Ok(());
+    }
+    let done = unsafe { sys::ioctl(root.as_raw_fd(), sys::EXT4_IOC_RESIZE_FS, &blocks) };
+    sys::check(done)
+        .map(drop)
+        .context("growing the file system")
+}
+
+/// Moves the mount over the root and goes there, as switch_root(8) does.
+fn enter() -> Outcome<()> {
+    let place = CString::new(PLACE).map_err(|_| Failure::invalid("a NUL byte"))?;
+    let (dot, slash) = (b".\0".as_ptr() as *const _, b"/\0".as_ptr() as *const _);
+    let none = std::ptr::null();
+    unsafe {
+        sys::check(sys::chdir(place.as_ptr())).context("entering the root")?;
+        sys::check(sys::mount(dot, slash, none, sys::MS_MOVE, none as *const _))
+            .context("moving the root")?;
+        sys::check(sys::chroot(dot)).context("changing the root")?;
+        sys::check(sys::chdir(slash)).context("entering the root")?;
+    }
+    Ok(())
+}
+
+fn write_files(args: &Args) -> Outcome<()> {
+    // A box needs a place for temporary files, whatever its image holds.
+    if fs::metadata("/tmp").is_err() {
+        crate::files::make_directory(std::path::Path::new("/tmp"), true, Some(0o1777))?;
+    }
+    for (name, path) in [("hosts", "/etc/hosts"), ("resolvConf", "/etc/resolv.conf")] {
+        if let Some(content) = args.optional_bytes(name)? {
+            fs::create_dir_all("/etc").context("/etc")?;
+            replace_file(path, content)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the name in the kernel, and in the root's file when it is mounted and writable.
+pub fn set_host_name(name: Option<&str>, in_file: bool) -> Outcome<()> {
+    let name = match name {
+        Some(name) => name,
+        None => return Ok(()),
+    };
+    if name.is_empty() || name.len() > 64 || name.bytes().any(|byte| byte <= b' ' || byte == b'/') {
+        return Err(Failure::invalid(format!(
+            "hostname is {:?}, expected 1 to 64 letters",
+            name
+        )));
+    }
+    sys::check(unsafe { sys::sethostname(name.as_ptr() as *const _, name.len()) })
+        .context("sethostname")?;
+    if in_file {
+        fs::create_dir_all("/etc").context("/etc")?;
+        replace_file("/etc/hostname", format!("{}\n", name).as_bytes())?;
+    }
+    Ok(())
+}
