@@ -21,10 +21,10 @@ const MAIN = 'dist/cli/main.js';
 const GUEST = 'dist/guest';
 const STAMP = join(GUEST, 'stamp');
 
-/** Files of dist/guest and the cargo target each comes from. */
+/** Files of dist/guest, the crate each comes from and the cargo target that makes it. */
 const artifacts = [
-  { file: 'cryobox-agent', target: 'cryobox-agent' },
-  { file: 'netguard.so', target: 'netguard' },
+  { file: 'cryobox-agent', crate: 'agent', target: 'cryobox-agent' },
+  { file: 'netguard.so', crate: 'agent/netguard', target: 'netguard' },
 ];
 
 /** Compiles TypeScript and makes `npx cryobox` find this checkout's command. */
@@ -56,13 +56,15 @@ export async function buildGuest() {
   const stamp = await sourceHash('agent', cargo.stdout);
   const complete = artifacts.every(({ file }) => existsSync(join(GUEST, file)));
   if (complete && (await readFile(STAMP, 'utf8').catch(() => '')) === stamp) return 'up to date';
-  const { stdout } = await run(
-    'cargo',
-    ['build', '--release', '--offline', '--workspace', '--message-format=json-render-diagnostics'],
-    { cwd: 'agent', timeoutMs: 600_000, capture: true, label: 'cargo' },
-  );
   await mkdir(GUEST, { recursive: true });
-  for (const { file, target } of artifacts) await publish(findArtifact(stdout, target), join(GUEST, file));
+  for (const { file, crate, target } of artifacts) {
+    const { stdout } = await run(
+      'cargo',
+      ['build', '--release', '--offline', '--message-format=json-render-diagnostics'],
+      { cwd: crate, timeoutMs: 600_000, capture: true, label: 'cargo' },
+    );
+    await publish(findArtifact(stdout, target), join(GUEST, file));
+  }
   await writeFile(STAMP, stamp);
   return `built with ${cargo.stdout.trim()}`;
 }
