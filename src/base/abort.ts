@@ -5,7 +5,8 @@ export async function abortable<T>(work: Promise<T>, signal: AbortSignal | undef
   if (!signal) return await work;
   let stop: () => void = () => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
-    const fail = (): void => reject(new CryoboxError('cancelled', 'the call was cancelled', { cause: signal.reason }));
+    const fail = (): void =>
+      reject(new CryoboxError('cancelled', 'the call was cancelled', { cause: signal.reason }));
     if (signal.aborted) fail();
     signal.addEventListener('abort', fail, { once: true });
     stop = () => signal.removeEventListener('abort', fail);

@@ -11,6 +11,13 @@ export interface LiveBox {
   readonly run: string;
   /** Command lines of executions started by this engine, by id; the agent keeps the first word only. */
   readonly commands: Map<string, readonly string[]>;
+  /** What the guest's processors had done when they were last looked at. */
+  readonly cpu: { last?: { readonly busyMs: number; readonly uptimeMs: number } };
+}
+
+/** A box whose machine has just come to run, or was taken over. */
+export function newLiveBox(parts: Pick<LiveBox, 'boxId' | 'machineId' | 'machine' | 'agent' | 'run'>): LiveBox {
+  return { ...parts, commands: new Map(), cpu: {} };
 }
 
 /** The boxes that run now. */

@@ -17,6 +17,7 @@ import { updateBox } from './boxes/rows.js';
 import { removeBox } from './boxes/stop.js';
 import { watchMachine } from './boxes/watch.js';
 import type { EngineContext } from './context.js';
+import { newLiveBox } from './live.js';
 
 /** An agent answers at once unless its machine was left standing still or is overloaded. */
 const adoptTimeoutMs = 15_000;
@@ -63,7 +64,7 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     // The earlier engine may have ended while the machine stood still for it.
     await machine.run();
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: adoptTimeoutMs });
-    const live = { boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '', commands: new Map() };
+    const live = newLiveBox({ boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '' });
     ctx.live.set(live);
     watchMachine(ctx, live);
     return true;

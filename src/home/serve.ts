@@ -1,7 +1,7 @@
 import { chmod, rm } from 'node:fs/promises';
 import type { Logger } from '../base/log.js';
 import { Engine, type EngineOptions } from '../engine/index.js';
-import { type Server, createServer } from '../server/index.js';
+import { createServer, type Server } from '../server/index.js';
 
 /** An engine that owns its home and answers on the home's socket. */
 export interface ServedEngine extends AsyncDisposable {

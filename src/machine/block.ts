@@ -58,10 +58,7 @@ export interface HeadSwitch {
 }
 
 /** Adds overlays and makes them the heads of their disks, in one transaction. The machine should stand still. */
-export async function switchHeads(
-  qmp: QmpClient,
-  heads: readonly HeadSwitch[],
-): Promise<void> {
+export async function switchHeads(qmp: QmpClient, heads: readonly HeadSwitch[]): Promise<void> {
   if (heads.length === 0) return;
   await Promise.all(
     heads.map(({ slot, to }) => qmp.execute('blockdev-add', nodeOptions(to, slot, null, false))),

@@ -15,7 +15,6 @@ export class ConsoleLog {
   async follow(socketPath: string): Promise<void> {
     const socket = await connectUnix(socketPath);
     this.#socket = socket;
-    socket.unref();
     socket.on('error', () => undefined);
     socket.on('data', (chunk: Buffer) => this.#add(chunk));
   }

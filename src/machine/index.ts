@@ -1,5 +1,12 @@
 export { type DiskSlot, type MachineSpec, machineFiles, qemuArguments, type RamSource } from './arguments.js';
-export { activeHeads, attachDisk, type DiskChain, type DiskNode, type HeadSwitch, switchHeads } from './block.js';
+export {
+  activeHeads,
+  attachDisk,
+  type DiskChain,
+  type DiskNode,
+  type HeadSwitch,
+  switchHeads,
+} from './block.js';
 export type { MachineUser } from './launch.js';
 export { Machine, type MachineFile } from './machine.js';
 export { hostBootId, isAlive, killProcess, type ProcessIdentity } from './process.js';

@@ -55,7 +55,6 @@ export async function launchQemu(options: LaunchOptions): Promise<LaunchedQemu> 
     const process = await identify(pid);
     if (!process) throw new CryoboxError('machine_failed', await exited);
     child.unref();
-    (channel as Socket & { unref(): void }).unref();
     return { process, qmp };
   } catch (error) {
     child.kill('SIGKILL');

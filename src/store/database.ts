@@ -1,7 +1,6 @@
 import { copyFile } from 'node:fs/promises';
 import type SqliteDatabase from 'better-sqlite3';
 import { Kysely, Migrator, SqliteDialect } from 'kysely';
-import { ifExists } from '../base/files.js';
 import { CryoboxError, errnoOf, messageOf } from '../errors.js';
 import { migrations } from './migrations/index.js';
 import type { Schema } from './schema.js';
@@ -49,9 +48,10 @@ export async function openSqlite(path: string): Promise<SqliteDatabase.Database>
 
 async function migrate(db: Database, sqlite: SqliteDatabase.Database, path: string): Promise<void> {
   const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } });
-  const pending = (await migrator.getMigrations()).filter((migration) => !migration.executedAt);
-  for (const { name } of pending) {
-    await backUp(sqlite, path, name);
+  const all = await migrator.getMigrations();
+  const isNew = all.every((migration) => !migration.executedAt);
+  for (const { name } of all.filter((migration) => !migration.executedAt)) {
+    if (!isNew) await backUp(sqlite, path, name);
     const { error } = await migrator.migrateUp();
     if (error) {
       throw new CryoboxError('database_error', `cannot bring ${path} to ${name}: ${messageOf(error)}`, {
@@ -62,14 +62,10 @@ async function migrate(db: Database, sqlite: SqliteDatabase.Database, path: stri
   }
 }
 
-/** Copies the file when it holds something: everything of the log is in it after a checkpoint. */
+/** Copies the file: everything of the log is in it after a checkpoint. */
 async function backUp(sqlite: SqliteDatabase.Database, path: string, name: string): Promise<void> {
-  const tables = sqlite.prepare("select count(*) as n from sqlite_master where name = 'boxes'").get() as {
-    n: number;
-  };
-  if (tables.n === 0) return;
   sqlite.pragma('wal_checkpoint(TRUNCATE)');
-  await ifExists(copyFile(path, `${path}.before-${name}`));
+  await copyFile(path, `${path}.before-${name}`);
 }
 
 /** Whether an error is the violation of a uniqueness rule of the schema. */

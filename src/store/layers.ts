@@ -3,7 +3,8 @@ import type { Database } from './database.js';
 import type { LayerRow } from './schema.js';
 
 /** Who holds layers. */
-export type Holder = `${'export' | 'box' | 'image' | 'golden' | 'snapshot' | 'template' | 'volume'}:${string}`;
+export type Holder =
+  `${'export' | 'box' | 'image' | 'golden' | 'snapshot' | 'template' | 'volume'}:${string}`;
 
 /** Longest way from a head to its base that is followed; chains are kept far shorter. */
 const maxDepth = 64;

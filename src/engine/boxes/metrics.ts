@@ -1,5 +1,7 @@
 import type { BoxMetrics, StageTimes } from '../../api/index.js';
+import type { GuestMetrics } from '../../guest/index.js';
 import type { EngineContext } from '../context.js';
+import type { LiveBox } from '../live.js';
 import { requireRow } from './rows.js';
 
 /** Counters of a box, and what its guest says of itself when it runs. */
@@ -7,18 +9,30 @@ export async function boxMetrics(ctx: EngineContext, boxId: string): Promise<Box
   await ctx.counters.flush();
   const row = await requireRow(ctx.db, boxId);
   const live = ctx.live.get(boxId);
-  const guest = live ? await live.agent.metrics() : undefined;
+  const guest = live ? await live.agent.system.metrics() : undefined;
+  const cards = guest?.network.filter((card) => card.interface !== 'lo') ?? [];
+  const sum = (key: 'sentBytes' | 'receivedBytes'): number => cards.reduce((total, card) => total + card[key], 0);
   return {
     commandsExecutedTotal: row.commands_total,
     execErrorsTotal: row.exec_errors_total,
     bytesSentTotal: row.bytes_sent_total,
     bytesReceivedTotal: row.bytes_received_total,
-    cpuPercent: guest?.cpuPercent ?? null,
-    memoryBytes: guest?.memoryUsedBytes ?? null,
-    networkBytesSent: guest?.networkBytesSent ?? null,
-    networkBytesReceived: guest?.networkBytesReceived ?? null,
-    diskUsedBytes: guest?.diskUsedBytes ?? null,
+    cpuPercent: live && guest ? cpuPercent(live, guest) : null,
+    memoryBytes: guest ? guest.memory.totalBytes - guest.memory.availableBytes : null,
+    networkBytesSent: guest ? sum('sentBytes') : null,
+    networkBytesReceived: guest ? sum('receivedBytes') : null,
+    diskUsedBytes: guest ? guest.disk.totalBytes - guest.disk.freeBytes : null,
     uptimeMs: guest?.uptimeMs ?? null,
     stages: JSON.parse(row.stages) as StageTimes,
   };
+}
+
+/** Share of its processors a guest used since it was last asked, or since its boot. */
+function cpuPercent(live: LiveBox, { cpu, uptimeMs }: GuestMetrics): number {
+  const busyMs = cpu.userMs + cpu.systemMs;
+  const last = live.cpu.last ?? { busyMs: 0, uptimeMs: 0 };
+  live.cpu.last = { busyMs, uptimeMs };
+  const passedMs = (uptimeMs - last.uptimeMs) * Math.max(1, cpu.cpus);
+  if (passedMs <= 0) return 0;
+  return Math.min(100, Math.round(((busyMs - last.busyMs) / passedMs) * 1000) / 10);
 }

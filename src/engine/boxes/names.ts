@@ -9,5 +9,7 @@ export async function refuseTakenName(db: Database, tenant: string, name: string
 
 /** The error for a name that another box has. */
 export function nameTaken(name: string): CryoboxError {
-  return new CryoboxError('already_exists', `a box with the name "${name}" exists already`, { details: { name } });
+  return new CryoboxError('already_exists', `a box with the name "${name}" exists already`, {
+    details: { name },
+  });
 }

@@ -1,10 +1,12 @@
+import { randomBytes } from 'node:crypto';
 import { CryoboxError, messageOf } from '../../errors.js';
 import type { AgentClient } from '../../guest/index.js';
 import { type BoxRow, hold, holdOnly, type LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
-import type { LiveBox } from '../live.js';
+import { type LiveBox, newLiveBox } from '../live.js';
 import type { Golden } from '../machines/golden.js';
 import { restoreMachine } from '../machines/restore.js';
+import { guestNetwork, hostnameOf, hostsFile, newMac } from './identity.js';
 import { configOf, updateBox } from './rows.js';
 import { watchMachine } from './watch.js';
 
@@ -30,7 +32,7 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
     onStage('configure', performance.now() - configuring);
     onStage('total', performance.now() - started);
     await ctx.db.updateTable('machines').set({ box_id: row.id }).where('id', '=', machineId).execute();
-    const live: LiveBox = { boxId: row.id, machineId, machine, agent, run, commands: new Map() };
+    const live = newLiveBox({ boxId: row.id, machineId, machine, agent, run });
     ctx.live.set(live);
     watchMachine(ctx, live);
     await updateBox(ctx, row.id, {
@@ -72,14 +74,15 @@ async function guestHeadFor(ctx: EngineContext, row: BoxRow, golden: Golden): Pr
   return head.id;
 }
 
-/** Identity, network and root file system, in one exchange with the agent. Returns the number of this run. */
+/** Identity, root file system and network, in one exchange with the agent. Returns the number of this run. */
 async function configure(agent: AgentClient, row: BoxRow, outbound: boolean): Promise<string> {
-  const hostname = row.name ?? row.id.replaceAll('_', '-');
-  const { run } = await agent.configure({
-    identity: { hostname },
-    network: outbound ? 'user' : 'disabled',
-    root: { device: '/dev/vdb', growToBytes: row.disk_size_gb * bytesPerGb, hostname },
+  const hostname = hostnameOf(row);
+  const { run } = await agent.system.configure({
+    identity: { hostname, machineId: randomBytes(16).toString('hex'), mac: newMac() },
+    root: { growToBytes: row.disk_size_gb * bytesPerGb, hosts: hostsFile(hostname) },
+    network: outbound ? guestNetwork : { disabled: true },
   });
+  if (run === null) throw new CryoboxError('machine_failed', 'the agent mounted no root');
   return run;
 }
 

@@ -27,7 +27,7 @@ async function powerOff(live: LiveBox, timeoutMs: number): Promise<void> {
     timer = setTimeout(resolve, timeoutMs);
   });
   // The agent has no chance to answer: the machine ends.
-  live.agent.powerOff({ timeoutMs }).catch(() => undefined);
+  live.agent.system.powerOff({ timeoutMs }).catch(() => undefined);
   await Promise.race([live.machine.exited, late]);
   clearTimeout(timer);
 }

@@ -1,3 +1,4 @@
+import { promisify } from 'node:util';
 import type { BoxStatus, CallOptions, OperationName, PortConnection } from '../../api/index.js';
 import { ruleOf } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
@@ -58,5 +59,23 @@ export async function dialBox(live: LiveBox, port: number, options: CallOptions)
   if (!Number.isInteger(port) || port < 1 || port > 65_535) {
     throw new CryoboxError('invalid_argument', `port must be a whole number from 1 to 65535, got ${port}`);
   }
-  return await live.agent.dial({ port, ...options });
+  const { input, output } = await live.agent.dial({ port, signal: options.signal });
+  output.on('error', () => undefined);
+  const done = promisify((callback: (error?: Error | null) => void) => output.end(callback));
+  return {
+    input: {
+      write: (chunk) =>
+        new Promise((resolve, reject) => {
+          output.write(chunk, (error) => (error ? reject(error) : resolve()));
+        }),
+      end: async () => {
+        await done();
+      },
+    },
+    output: input,
+    close: async () => {
+      input.destroy();
+      output.destroy();
+    },
+  };
 }

@@ -19,7 +19,11 @@ export interface QuiesceOptions {
 }
 
 /** What is done when nothing else is asked for. */
-export const defaultQuiesce: QuiesceOptions = { quiesce: true, quiesceTimeoutMs: 30_000, stopOnQuiesceFail: true };
+export const defaultQuiesce: QuiesceOptions = {
+  quiesce: true,
+  quiesceTimeoutMs: 30_000,
+  stopOnQuiesceFail: true,
+};
 
 /** Both disks of a box as they were at one moment: layers that no longer change. Not committed yet. */
 export interface CapturedDisks {
@@ -65,13 +69,13 @@ export async function captureDisks(
   try {
     return await captureRunning(ctx, current, live, frozen === 'frozen' ? 'frozen' : 'crash');
   } finally {
-    if (frozen === 'frozen') await live.agent.thaw();
+    if (frozen === 'frozen') await live.agent.system.thaw();
   }
 }
 
 async function freeze(live: LiveBox, options: QuiesceOptions): Promise<'frozen' | 'failed'> {
   try {
-    await live.agent.freeze({ timeoutMs: options.quiesceTimeoutMs });
+    await live.agent.system.freeze({ timeoutMs: options.quiesceTimeoutMs });
     return 'frozen';
   } catch (error) {
     if (options.stopOnQuiesceFail) return 'failed';
@@ -113,7 +117,11 @@ async function captureRunning(
   return captured(ctx, row, changes, consistency, guestPauseMs);
 }
 
-async function switchMachine(ctx: EngineContext, live: LiveBox, changes: readonly SlotChange[]): Promise<void> {
+async function switchMachine(
+  ctx: EngineContext,
+  live: LiveBox,
+  changes: readonly SlotChange[],
+): Promise<void> {
   const heads: HeadSwitch[] = [];
   for (const { slot, old, head } of changes) {
     if (!head) continue;
@@ -153,10 +161,17 @@ function captured(
     guestPauseMs,
     apply: async (tx) => {
       if (switched.length === 0) return;
-      await tx.insertInto('layers').values(switched.map(({ head }) => head)).execute();
+      await tx
+        .insertInto('layers')
+        .values(switched.map(({ head }) => head))
+        .execute();
       for (const { old } of switched) {
         const size_bytes = await ctx.layers.allocatedBytes(old.id);
-        await tx.updateTable('layers').set({ state: 'sealed', size_bytes }).where('id', '=', old.id).execute();
+        await tx
+          .updateTable('layers')
+          .set({ state: 'sealed', size_bytes })
+          .where('id', '=', old.id)
+          .execute();
       }
       const heads = { guest_head: headOf('guest'), disk_head: headOf('disk') };
       await tx.updateTable('boxes').set(heads).where('id', '=', row.id).execute();

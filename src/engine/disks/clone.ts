@@ -52,7 +52,11 @@ export async function cloneBox(
   }
 }
 
-async function cloneSource(ctx: EngineContext, source: BoxRow, snapshotName: string | undefined): Promise<CloneSource> {
+async function cloneSource(
+  ctx: EngineContext,
+  source: BoxRow,
+  snapshotName: string | undefined,
+): Promise<CloneSource> {
   if (snapshotName === undefined) {
     const captured = await captureDisks(ctx, source);
     const { guest, disk } = captured;
@@ -118,7 +122,10 @@ function clonedRow(
 }
 
 async function insertClone(tx: Database, row: BoxRow, layers: readonly LayerRow[]): Promise<void> {
-  await tx.insertInto('layers').values([...layers]).execute();
+  await tx
+    .insertInto('layers')
+    .values([...layers])
+    .execute();
   await tx.insertInto('boxes').values(row).execute();
   await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
 }

@@ -1,9 +1,9 @@
 import { CryoboxError } from '../../errors.js';
 import { activeHeads, type DiskSlot } from '../../machine/index.js';
 import { type BoxRow, holdOnly } from '../../store/index.js';
+import { requireRow } from '../boxes/rows.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
-import { requireRow } from '../boxes/rows.js';
 import { requireLayer } from './layers.js';
 
 const column = { guest: 'guest_head', disk: 'disk_head' } as const;
@@ -26,7 +26,10 @@ export async function reconcileHeads(ctx: EngineContext, live: LiveBox, row: Box
       const old = await requireLayer(tx, row[column[slot]]);
       const id = active[slot] ?? '';
       if (!(await ctx.layers.isHeadOn(id, old.id))) {
-        throw new CryoboxError('integrity', `the machine of box ${row.id} writes ${id}, which is not on ${old.id}`);
+        throw new CryoboxError(
+          'integrity',
+          `the machine of box ${row.id} writes ${id}, which is not on ${old.id}`,
+        );
       }
       const head = { ...ctx.layers.newRow({ ...old, parent_id: old.id, kind: 'qcow2', state: 'head' }), id };
       await tx.insertInto('layers').values(head).execute();

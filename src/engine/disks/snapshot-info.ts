@@ -53,7 +53,11 @@ async function layerUses(db: Database): Promise<Map<string, LayerUse>> {
 
 async function parentNames(db: Database, rows: readonly SnapshotRow[]): Promise<Map<string, string>> {
   const boxes = [...new Set(rows.map(({ box_id }) => box_id))];
-  const names = await db.selectFrom('snapshots').select(['id', 'name']).where('box_id', 'in', boxes).execute();
+  const names = await db
+    .selectFrom('snapshots')
+    .select(['id', 'name'])
+    .where('box_id', 'in', boxes)
+    .execute();
   return new Map(names.map(({ id, name }) => [id, name]));
 }
 

@@ -6,7 +6,8 @@ const maxNameBytes = 255;
 /** Throws `invalid_argument` unless a name is one a snapshot may have: 1 to 255 bytes, no leading dot, no `/`, `\` or NUL. */
 export function checkSnapshotName(name: string): void {
   const problem = problemOf(name);
-  if (problem) throw new CryoboxError('invalid_argument', problem, { details: { name: name.slice(0, maxNameBytes) } });
+  if (problem)
+    throw new CryoboxError('invalid_argument', problem, { details: { name: name.slice(0, maxNameBytes) } });
 }
 
 function problemOf(name: string): string | undefined {

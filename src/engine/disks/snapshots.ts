@@ -141,7 +141,9 @@ export class EngineSnapshots implements Snapshots {
   async #require(name: string): Promise<SnapshotRow> {
     const row = await this.#find(name);
     if (row) return row;
-    throw new CryoboxError('not_found', `the box has no snapshot ${JSON.stringify(name)}`, { details: { name } });
+    throw new CryoboxError('not_found', `the box has no snapshot ${JSON.stringify(name)}`, {
+      details: { name },
+    });
   }
 }
 
@@ -155,6 +157,8 @@ function nameTaken(name: string): CryoboxError {
 function definedOf(options: SnapshotCreateOptions): Partial<typeof defaultQuiesce> {
   const { quiesce, quiesceTimeoutMs, stopOnQuiesceFail } = options;
   return Object.fromEntries(
-    Object.entries({ quiesce, quiesceTimeoutMs, stopOnQuiesceFail }).filter(([, value]) => value !== undefined),
+    Object.entries({ quiesce, quiesceTimeoutMs, stopOnQuiesceFail }).filter(
+      ([, value]) => value !== undefined,
+    ),
   );
 }

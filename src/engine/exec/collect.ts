@@ -32,9 +32,13 @@ async function readAll(name: string, source: ByteSource): Promise<Buffer> {
   for await (const chunk of source) {
     bytes += chunk.length;
     if (bytes > maxOutputBytes) {
-      throw new CryoboxError('resource_exhausted', `the command wrote more than ${maxOutputBytes} bytes to ${name}`, {
-        hint: 'Use startExec and read the stream, or write to a file and copy it out.',
-      });
+      throw new CryoboxError(
+        'resource_exhausted',
+        `the command wrote more than ${maxOutputBytes} bytes to ${name}`,
+        {
+          hint: 'Use startExec and read the stream, or write to a file and copy it out.',
+        },
+      );
     }
     chunks.push(chunk);
   }

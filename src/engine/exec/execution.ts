@@ -1,4 +1,11 @@
-import type { ByteSource, CallOptions, Execution, ExitStatus, StdinWriter, TerminalSize } from '../../api/index.js';
+import type {
+  ByteSource,
+  CallOptions,
+  Execution,
+  ExitStatus,
+  StdinWriter,
+  TerminalSize,
+} from '../../api/index.js';
 import { abortable } from '../../base/abort.js';
 import type { GuestExecution, GuestWritable } from '../../guest/index.js';
 import { checkTerminal } from './request.js';

@@ -98,7 +98,11 @@ export class EngineExecutions implements Executions {
 
   async attach(id: string, options: CallOptions & { readonly stdin?: boolean } = {}): Promise<Execution> {
     const live = this.#running(id);
-    return attached(this.#ctx, this.#boxId, await live.agent.executions.attach(id, {}, { signal: options.signal }));
+    return attached(
+      this.#ctx,
+      this.#boxId,
+      await live.agent.executions.attach(id, {}, { signal: options.signal }),
+    );
   }
 
   async signal(id: string, signal: number | string, options: CallOptions = {}): Promise<void> {

@@ -15,7 +15,12 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .addColumn('guest_layer', 'text', (c) => c.notNull().references('layers.id'))
     .addColumn('disk_layer', 'text', (c) => c.notNull().references('layers.id'))
     .execute();
-  await db.schema.createIndex('snapshots_name').on('snapshots').columns(['box_id', 'name']).unique().execute();
+  await db.schema
+    .createIndex('snapshots_name')
+    .on('snapshots')
+    .columns(['box_id', 'name'])
+    .unique()
+    .execute();
   // The snapshot that a box's heads descend from.
   await db.schema.alterTable('boxes').addColumn('snapshot_id', 'text').execute();
 }
