@@ -1,0 +1,415 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { createConnection, type Socket } from 'node:net';
+import { basename, dirname } from 'node:path';
+import { CryoboxError, isCryoboxError, isErrorCode, messageOf } from '../errors.js';
+import { encodeFrame, type Frame, FrameDecoder, magic, maxPayloadBytes, nonceBytes } from './frames.js';
+import { GuestReadable, GuestWritable } from './streams.js';
+
+/** Version of the protocol spoken here; the agent refuses others. */
+export const protocolVersion = 1;
+/** `sun_path` of a unix socket address holds this many bytes and a NUL (unix(7)). */
+const maxSocketPathBytes = 107;
+/** Requests under way on one connection: beyond it the caller has lost count. */
+const maxPendingRequests = 4096;
+const defaultRequestTimeoutMs = 30_000;
+const defaultConnectTimeoutMs = 15_000;
+/** First wait for the answer to a preamble; doubled with every try. An agent that is there answers in milliseconds. */
+const preambleRetryMs = 500;
+/**
+ * Sent before a repeated preamble: more than a frame can hold, of a byte no frame starts with. An agent that took the
+ * first preamble for the rest of a frame of an earlier connection comes out of that frame and starts to look for one.
+ */
+const fillerBytes = 2 * maxPayloadBytes + 4096;
+
+/** What the agent answers to hello. */
+export interface AgentHello {
+  readonly agentVersion: string;
+  /** Names the sources the agent was built from. */
+  readonly build: string;
+  /** `waiting` until a root is mounted. */
+  readonly state: 'waiting' | 'ready';
+  /** A nonce only in the guest's memory, new with every mount of a root. */
+  readonly run: string | null;
+}
+
+/** How to reach an agent. */
+export interface ConnectOptions {
+  /** Unix socket of the machine's agent port; any length. */
+  readonly socketPath: string;
+  /** Gives up. */
+  readonly signal?: AbortSignal;
+  /** For connection and handshake; default 15,000. */
+  readonly timeoutMs?: number;
+}
+
+/** Limits of one request. */
+export interface RequestOptions {
+  readonly signal?: AbortSignal;
+  /** Default 30,000; 0 waits for as long as the connection lives. */
+  readonly timeoutMs?: number;
+  /** Bytes that go with the request. */
+  readonly payload?: Uint8Array;
+}
+
+/** An answer's `ok` object. */
+export type Answer = Readonly<Record<string, unknown>>;
+
+interface Pending {
+  resolve(answer: Answer): void;
+  reject(error: CryoboxError): void;
+}
+
+/** One connection to one agent: requests and their answers, events, streams. */
+export class AgentConnection {
+  readonly #socket: Socket;
+  readonly #decoder = new FrameDecoder();
+  readonly #pending = new Map<number, Pending>();
+  readonly #readables = new Map<number, GuestReadable>();
+  readonly #writables = new Map<number, GuestWritable>();
+  readonly #listeners = new Set<(event: Answer) => void>();
+  readonly #closed: Promise<CryoboxError>;
+  #onClosed: (error: CryoboxError) => void = () => undefined;
+  #onSynchronised: () => void = () => undefined;
+  #failure: CryoboxError | undefined;
+  #lastId = 0;
+  #lastStream = 0;
+  #corked = false;
+  #drained: Promise<void> | undefined;
+  #hello: AgentHello | undefined;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#closed = new Promise((resolve) => {
+      this.#onClosed = resolve;
+    });
+    socket.on('data', (bytes) => this.#receive(bytes));
+    socket.on('error', (cause) => this.#fail(gone(messageOf(cause), cause)));
+    socket.on('close', () => this.#fail(gone('the machine closed it')));
+  }
+
+  /**
+   * Connects, finds the frame boundary and shakes hands.
+   * @throws CryoboxError `machine_failed` when nothing listens or it goes away, `timeout`, `cancelled`,
+   * `agent_mismatch` when the agent speaks another protocol.
+   */
+  static async open(options: ConnectOptions): Promise<AgentConnection> {
+    const timeoutMs = options.timeoutMs ?? defaultConnectTimeoutMs;
+    const deadline = AbortSignal.timeout(timeoutMs);
+    const signal = options.signal ? AbortSignal.any([options.signal, deadline]) : deadline;
+    const connection = new AgentConnection(await connectSocket(options.socketPath, signal));
+    try {
+      await connection.#synchronise(signal);
+      const hello = await connection.request(
+        'hello',
+        { protocol: protocolVersion },
+        { signal, timeoutMs: 0 },
+      );
+      connection.#hello = hello as unknown as AgentHello;
+      return connection;
+    } catch (error) {
+      connection.close();
+      if (!deadline.aborted || options.signal?.aborted) throw error;
+      throw new CryoboxError('timeout', `the agent did not answer within ${timeoutMs} ms`, { cause: error });
+    }
+  }
+
+  /** What the agent said about itself. */
+  get hello(): AgentHello {
+    if (this.#hello === undefined) throw new CryoboxError('internal', 'the handshake is not done');
+    return this.#hello;
+  }
+
+  /** Resolves, with the reason, when the connection has ended. Never rejects. */
+  get closed(): Promise<CryoboxError> {
+    return this.#closed;
+  }
+
+  /**
+   * Sends a request. Requests made without an await between them leave in one write, and are taken up in order.
+   * @throws CryoboxError what the agent reports, `timeout`, `cancelled`, or `machine_failed` at once when the
+   * connection ends.
+   */
+  request(op: string, args: Record<string, unknown>, options: RequestOptions = {}): Promise<Answer> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (options.signal?.aborted) return Promise.reject(cancelled(op));
+    if (this.#pending.size >= maxPendingRequests) {
+      return Promise.reject(
+        new CryoboxError(
+          'resource_exhausted',
+          `${op}: ${maxPendingRequests} requests wait for the agent already`,
+        ),
+      );
+    }
+    this.#lastId += 1;
+    const id = this.#lastId;
+    return new Promise<Answer>((resolve, reject) => {
+      const done = this.#watch(id, op, options, reject);
+      this.#pending.set(id, {
+        resolve: (answer) => {
+          done();
+          resolve(answer);
+        },
+        reject: (error) => {
+          done();
+          reject(error);
+        },
+      });
+      try {
+        void this.#send({ ...args, id, op }, options.payload);
+      } catch (error) {
+        this.#pending.get(id)?.reject(isCryoboxError(error) ? error : gone(messageOf(error), error));
+        this.#pending.delete(id);
+      }
+    });
+  }
+
+  /** Calls back for every event of the agent; the result ends that. */
+  onEvent(listener: (event: Answer) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * A stream from the guest, with an id to be named in a request made before anything is awaited.
+   * @param floating it may start at any offset, as one that is attached to.
+   */
+  newReadable(floating = false): GuestReadable {
+    const stream = new GuestReadable(this.#wire, this.#nextStream(), floating);
+    this.#readables.set(stream.id, stream);
+    if (this.#failure !== undefined) stream.fail(this.#failure);
+    return stream;
+  }
+
+  /** A stream to the guest, as {@link newReadable}. */
+  newWritable(): GuestWritable {
+    const stream = new GuestWritable(this.#wire, this.#nextStream());
+    this.#writables.set(stream.id, stream);
+    if (this.#failure !== undefined) stream.fail(this.#failure);
+    return stream;
+  }
+
+  /** Ends the connection. Executions in the guest go on. */
+  close(): void {
+    this.#fail(new CryoboxError('cancelled', 'the connection to the agent was closed'));
+  }
+
+  readonly #wire = {
+    send: (header: Record<string, unknown>, payload?: Uint8Array) => this.#send(header, payload),
+    release: (stream: number) => {
+      this.#readables.delete(stream);
+      this.#writables.delete(stream);
+    },
+  };
+
+  #nextStream(): number {
+    this.#lastStream += 1;
+    return this.#lastStream;
+  }
+
+  /** Time limit and cancellation of a request; the result takes them off. */
+  #watch(id: number, op: string, options: RequestOptions, reject: (error: CryoboxError) => void): () => void {
+    const timeoutMs = options.timeoutMs ?? defaultRequestTimeoutMs;
+    const abandon = (error: CryoboxError) => {
+      this.#pending.delete(id);
+      done();
+      reject(error);
+    };
+    const onAbort = () => abandon(cancelled(op));
+    const timer =
+      timeoutMs === 0
+        ? undefined
+        : setTimeout(
+            () =>
+              abandon(new CryoboxError('timeout', `${op}: the agent did not answer within ${timeoutMs} ms`)),
+            timeoutMs,
+          );
+    const done = () => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+    };
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    return done;
+  }
+
+  /** Everything sent before the next turn of the event loop's microtasks ends leaves in one write. */
+  #send(header: Record<string, unknown>, payload?: Uint8Array): Promise<void> | undefined {
+    if (this.#failure !== undefined) return undefined;
+    const parts = encodeFrame(header, payload);
+    if (!this.#corked) {
+      this.#corked = true;
+      this.#socket.cork();
+      queueMicrotask(() => {
+        this.#corked = false;
+        this.#socket.uncork();
+      });
+    }
+    let room = true;
+    for (const part of parts) room = this.#socket.write(part);
+    return room ? undefined : this.#untilDrained();
+  }
+
+  #untilDrained(): Promise<void> {
+    this.#drained ??= new Promise((resolve) => {
+      const done = () => {
+        this.#drained = undefined;
+        resolve();
+      };
+      this.#socket.once('drain', done);
+      this.#closed.then(done, done);
+    });
+    return this.#drained;
+  }
+
+  /** Sends preambles until the agent has answered the last one; what comes before that is of an earlier time. */
+  async #synchronise(signal: AbortSignal): Promise<void> {
+    const found = new Promise<void>((resolve) => {
+      this.#onSynchronised = resolve;
+    });
+    let waitMs = preambleRetryMs;
+    for (let round = 0; ; round += 1) {
+      const nonce = randomBytes(nonceBytes);
+      this.#decoder.awaitPreamble(nonce);
+      if (round > 0) this.#socket.write(Buffer.alloc(fillerBytes, 0xff));
+      this.#socket.write(Buffer.concat([magic, nonce]));
+      await this.#waitFor(found, waitMs, signal);
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#decoder.synchronised) return;
+      if (signal.aborted) throw cancelled('connecting to the agent');
+      waitMs *= 2;
+    }
+  }
+
+  async #waitFor(found: Promise<void>, waitMs: number, signal: AbortSignal): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    let onAbort: () => void = () => undefined;
+    const stopped = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, waitMs);
+      onAbort = resolve;
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+    if (signal.aborted) onAbort();
+    await Promise.race([found, stopped, this.#closed]);
+    clearTimeout(timer);
+    signal.removeEventListener('abort', onAbort);
+  }
+
+  #receive(bytes: Buffer): void {
+    if (this.#failure !== undefined) return;
+    try {
+      const frames = this.#decoder.push(bytes);
+      if (this.#decoder.synchronised) this.#onSynchronised();
+      for (const frame of frames) this.#frame(frame);
+    } catch (error) {
+      this.#fail(isCryoboxError(error) ? error : gone(messageOf(error), error));
+    }
+  }
+
+  #frame(frame: Frame): void {
+    const { header } = frame;
+    if (typeof header.s === 'number') {
+      this.#streamFrame(header.s, frame);
+    } else if (typeof header.re === 'number') {
+      this.#answer(header.re, header);
+    } else if (header.ev === 'broken') {
+      throw new CryoboxError(
+        'internal',
+        `the agent did not understand the engine: ${String(header.message)}`,
+      );
+    } else {
+      for (const listener of [...this.#listeners]) listener(header);
+    }
+  }
+
+  #answer(id: number, header: Answer): void {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    if (typeof header.ok === 'object' && header.ok !== null) pending?.resolve(header.ok as Answer);
+    else pending?.reject(remoteError(header.error));
+  }
+
+  #streamFrame(id: number, { header, payload }: Frame): void {
+    const readable = this.#readables.get(id);
+    const writable = this.#writables.get(id);
+    if (header.reset !== undefined) {
+      const error = remoteError(header.reset);
+      readable?.fail(error);
+      writable?.fail(error);
+    } else if (header.credit !== undefined) {
+      writable?.grant(header.credit);
+    } else if (readable !== undefined) {
+      if (!readable.accept(header.at, payload)) {
+        throw new CryoboxError('internal', `the agent sent data of stream ${id} out of turn`);
+      }
+      if (header.end === true) readable.finish();
+    }
+  }
+
+  /** Everything that waits for the agent learns at once that there is none. */
+  #fail(error: CryoboxError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#socket.destroy();
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+    for (const stream of [...this.#readables.values(), ...this.#writables.values()]) stream.fail(error);
+    this.#onClosed(error);
+  }
+}
+
+function gone(why: string, cause?: unknown): CryoboxError {
+  return new CryoboxError('machine_failed', `the connection to the agent is gone: ${why}`, { cause });
+}
+
+function cancelled(what: string): CryoboxError {
+  return new CryoboxError('cancelled', `${what}: cancelled`);
+}
+
+function remoteError(value: unknown): CryoboxError {
+  const { code, message } = (typeof value === 'object' && value !== null ? value : {}) as Answer;
+  const text = typeof message === 'string' ? message : 'the agent reported an error without a message';
+  return new CryoboxError(typeof code === 'string' && isErrorCode(code) ? code : 'internal', text);
+}
+
+async function connectSocket(path: string, signal: AbortSignal): Promise<Socket> {
+  if (Buffer.byteLength(path) <= maxSocketPathBytes) return connectTo(path, path, signal);
+  // A longer path does not fit the address: it is reached through its opened directory.
+  let directory: FileHandle;
+  try {
+    directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (cause) {
+    throw gone(messageOf(cause), cause);
+  }
+  try {
+    return await connectTo(`/proc/self/fd/${directory.fd}/${basename(path)}`, path, signal);
+  } finally {
+    await directory.close();
+  }
+}
+
+function connectTo(address: string, path: string, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      reject(cancelled(`connecting to ${path}`));
+      return;
+    }
+    const socket = createConnection({ path: address });
+    const onAbort = () => finish(cancelled(`connecting to ${path}`));
+    const onError = (cause: Error) => finish(gone(`${path}: ${cause.message}`, cause));
+    const finish = (error?: CryoboxError) => {
+      signal.removeEventListener('abort', onAbort);
+      socket.off('error', onError);
+      if (error === undefined) {
+        resolve(socket);
+        return;
+      }
+      socket.on('error', () => undefined);
+      socket.destroy();
+      reject(error);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    socket.once('error', onError);
+    socket.once('connect', () => finish());
+  });
+}

@@ -1,0 +1,228 @@
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { CryoboxError } from '../errors.js';
+import type { AgentConnection, Answer, RequestOptions } from './connection.js';
+import type { GuestReadable } from './streams.js';
+
+/** What a file is. */
+export type FileType = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo' | 'socket';
+
+/** A file as the guest describes it. */
+export interface FileInfo {
+  /** Last component of the path. Bytes that are not UTF-8 appear as the code units U+DC80 to U+DCFF. */
+  readonly name: string;
+  readonly type: FileType;
+  readonly size: number;
+  /** Permission bits, 0 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeMs: number;
+  /** Where a symbolic link leads. */
+  readonly linkTarget: string | null;
+}
+
+/** How a file is written. */
+export interface WriteFileOptions {
+  /** Permission bits; default those of the file replaced, else 0o644. */
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Add to the end instead of replacing the whole. */
+  readonly append?: boolean;
+  /** Make missing directories. */
+  readonly createParents?: boolean;
+}
+
+/** How a tree is packed. */
+export interface PackOptions {
+  /** Put what links lead to in their place; default false: links stay links. */
+  readonly followSymlinks?: boolean;
+  /** One top entry with the base name; default false: a directory's content as `./...`. */
+  readonly includeParent?: boolean;
+}
+
+/** How an archive is unpacked. */
+export interface UnpackOptions {
+  /** Replace files that exist; default true. */
+  readonly overwrite?: boolean;
+  /** An archive of exactly one file is written to the path itself, unless that is a directory or ends in a slash. */
+  readonly renameSingle?: boolean;
+  /** Give files the owners of the archive; default false: root. */
+  readonly keepOwner?: boolean;
+}
+
+/** What was packed or unpacked. */
+export interface TarResult {
+  readonly entries: number;
+  /** Content bytes. */
+  readonly bytes: number;
+}
+
+/** A tar stream from the guest, and what it held once it has been read to its end. */
+export interface PackStream {
+  readonly stream: Readable;
+  readonly result: Promise<TarResult>;
+}
+
+/** Bytes to send. */
+export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/**
+ * Files of one guest. Paths are absolute. Errors: `not_found`, `already_exists`, `permission_denied`,
+ * `invalid_argument`, `invalid_state`, `disk_full`, `storage_error`, each with the path, and those of the connection.
+ */
+export class AgentFiles {
+  readonly #connection: AgentConnection;
+
+  constructor(connection: AgentConnection) {
+    this.#connection = connection;
+  }
+
+  /** Describes a file; `follow` looks behind a symbolic link. */
+  async stat(path: string, options: { follow?: boolean } & RequestOptions = {}): Promise<FileInfo> {
+    const { follow = false, ...request } = options;
+    return (await this.#call('fs.stat', { path, follow }, request)) as unknown as FileInfo;
+  }
+
+  /** The entries of a directory, as they come, in no order. */
+  async *list(path: string, options?: RequestOptions): AsyncGenerator<FileInfo, void> {
+    const { stream, answer } = this.#download('fs.list', { path }, options);
+    let rest = Buffer.alloc(0);
+    for await (const chunk of stream) {
+      const bytes: Buffer = Buffer.concat([rest, chunk as Buffer]);
+      let start = 0;
+      for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, start)) {
+        yield JSON.parse(bytes.toString('utf8', start, end)) as FileInfo;
+        start = end + 1;
+      }
+      rest = Buffer.from(bytes.subarray(start));
+    }
+    await answer;
+  }
+
+  /** The content of a file, or `lengthBytes` of it from `offsetBytes` on. Errors come by reading. */
+  read(
+    path: string,
+    options: { offsetBytes?: number; lengthBytes?: number } & RequestOptions = {},
+  ): Readable {
+    const { offsetBytes, lengthBytes, ...request } = options;
+    return this.#download('fs.read', { path, offset: offsetBytes, length: lengthBytes }, request).stream;
+  }
+
+  /** Writes a file; readers in the guest see the old content or the new. Returns the bytes written. */
+  async write(
+    path: string,
+    source: ByteSource,
+    options: WriteFileOptions & RequestOptions = {},
+  ): Promise<number> {
+    const { signal, timeoutMs, payload: _, ...args } = options;
+    const answer = await this.#upload('fs.write', { path, ...args }, source, { signal, timeoutMs });
+    return Number(answer.bytes);
+  }
+
+  /** Makes a directory; `recursive` also its parents, and one that exists is fine. */
+  async makeDirectory(
+    path: string,
+    options: { recursive?: boolean; mode?: number } & RequestOptions = {},
+  ): Promise<void> {
+    const { recursive, mode, ...request } = options;
+    await this.#call('fs.mkdir', { path, recursive, mode }, request);
+  }
+
+  /** Removes a file, an empty directory, or with `recursive` a tree; `force` does not mind that it is not there. */
+  async remove(
+    path: string,
+    options: { recursive?: boolean; force?: boolean } & RequestOptions = {},
+  ): Promise<void> {
+    const { recursive, force, ...request } = options;
+    await this.#call('fs.remove', { path, recursive, force }, request);
+  }
+
+  /** Renames; with `overwrite` in the place of what is there. */
+  async rename(
+    path: string,
+    to: string,
+    options: { overwrite?: boolean } & RequestOptions = {},
+  ): Promise<void> {
+    const { overwrite, ...request } = options;
+    await this.#call('fs.rename', { path, to, overwrite }, request);
+  }
+
+  /** Sets permission bits. */
+  async changeMode(path: string, mode: number, options?: RequestOptions): Promise<void> {
+    await this.#call('fs.chmod', { path, mode }, options);
+  }
+
+  /** Sets owner, group or both; `follow` those of what a link leads to. */
+  async changeOwner(
+    path: string,
+    options: { uid?: number; gid?: number; follow?: boolean } & RequestOptions,
+  ): Promise<void> {
+    const { uid, gid, follow, ...request } = options;
+    await this.#call('fs.chown', { path, uid, gid, follow }, request);
+  }
+
+  /** Makes a symbolic link at `path` that leads to `target`. */
+  async makeSymlink(path: string, target: string, options?: RequestOptions): Promise<void> {
+    await this.#call('fs.symlink', { path, target }, options);
+  }
+
+  /** Where a symbolic link leads. */
+  async readSymlink(path: string, options?: RequestOptions): Promise<string> {
+    return String((await this.#call('fs.readlink', { path }, options)).target);
+  }
+
+  /** A file or tree as a tar stream. */
+  pack(path: string, options: PackOptions & RequestOptions = {}): PackStream {
+    const { signal, timeoutMs, payload: _, ...args } = options;
+    const { stream, answer } = this.#download('tar.pack', { path, ...args }, { signal, timeoutMs });
+    const result = answer as unknown as Promise<TarResult>;
+    return { stream, result };
+  }
+
+  /** Unpacks a tar stream at a path; no entry can leave it. */
+  async unpack(
+    path: string,
+    source: ByteSource,
+    options: UnpackOptions & RequestOptions = {},
+  ): Promise<TarResult> {
+    const { signal, timeoutMs, payload: _, ...args } = options;
+    const answer = await this.#upload('tar.unpack', { path, ...args }, source, { signal, timeoutMs });
+    return answer as unknown as TarResult;
+  }
+
+  #call(op: string, args: Record<string, unknown>, options?: RequestOptions): Promise<Answer> {
+    return this.#connection.request(op, args, options);
+  }
+
+  /** Moving bytes takes as long as it takes: there is no time limit unless one is asked for. */
+  #download(
+    op: string,
+    args: Record<string, unknown>,
+    options: RequestOptions = {},
+  ): { stream: GuestReadable; answer: Promise<Answer> } {
+    const stream = this.#connection.newReadable();
+    const answer = this.#call(op, { ...args, stream: stream.id }, { timeoutMs: 0, ...options });
+    answer.catch((error: CryoboxError) => stream.fail(error));
+    return { stream, answer };
+  }
+
+  async #upload(
+    op: string,
+    args: Record<string, unknown>,
+    source: ByteSource,
+    options: RequestOptions,
+  ): Promise<Answer> {
+    const stream = this.#connection.newWritable();
+    const answer = this.#call(op, { ...args, stream: stream.id }, { timeoutMs: 0, ...options });
+    answer.catch((error: CryoboxError) => stream.fail(error));
+    const sent = pipeline(source, stream);
+    const [answered, upload] = await Promise.allSettled([answer, sent]);
+    // The agent knows better than its closed stream why; but a source that failed is the reason itself.
+    if (upload.status === 'rejected' && !(upload.reason instanceof CryoboxError)) throw upload.reason;
+    if (answered.status === 'rejected') throw answered.reason;
+    if (upload.status === 'rejected') throw upload.reason;
+    return answered.value;
+  }
+}

@@ -1,0 +1,51 @@
+/** The room `guest`: what the engine does inside a machine goes through an {@link AgentClient}. */
+import type { CryoboxError } from '../errors.js';
+import { AgentConnection, type AgentHello, type ConnectOptions } from './connection.js';
+import { type DialOptions, type Duplexes, dial } from './dial.js';
+import { AgentExecutions } from './executions.js';
+import { AgentFiles } from './files.js';
+import { AgentSystem } from './system.js';
+
+/** The agent of one machine. */
+export class AgentClient {
+  readonly executions: AgentExecutions;
+  readonly files: AgentFiles;
+  readonly system: AgentSystem;
+  readonly #connection: AgentConnection;
+
+  private constructor(connection: AgentConnection) {
+    this.#connection = connection;
+    this.executions = new AgentExecutions(connection);
+    this.files = new AgentFiles(connection);
+    this.system = new AgentSystem(connection);
+  }
+
+  /**
+   * Connects to the agent behind a unix socket; an earlier connection of another process is superseded, executions go
+   * on and can be attached to.
+   * @throws CryoboxError `machine_failed`, `timeout`, `cancelled`, `agent_mismatch`.
+   */
+  static async connect(options: ConnectOptions): Promise<AgentClient> {
+    return new AgentClient(await AgentConnection.open(options));
+  }
+
+  /** What the agent said about itself when the connection began. */
+  get hello(): AgentHello {
+    return this.#connection.hello;
+  }
+
+  /** Resolves, with the reason, when the connection has ended. Never rejects. */
+  get closed(): Promise<CryoboxError> {
+    return this.#connection.closed;
+  }
+
+  /** Opens a TCP connection to a port inside the guest. @throws CryoboxError `network_unavailable`. */
+  async dial(options: DialOptions): Promise<Duplexes> {
+    return dial(this.#connection, options);
+  }
+
+  /** Ends the connection; the machine and its executions go on. */
+  close(): void {
+    this.#connection.close();
+  }
+}
