@@ -4,6 +4,7 @@ use crate::connection::{Connection, OUT_HARD_BYTES, OUT_SOFT_BYTES};
 use crate::exec::{Exec, Finished};
 use crate::failure::{Context, Failure, Outcome};
 use crate::frame::{Frame, Item};
+use crate::identity::Identity;
 use crate::jobs::Jobs;
 use crate::json::Value;
 use crate::net::Dial;
@@ -109,6 +110,8 @@ pub struct Agent {
     pub is_init: bool,
     /// The nonce of this run once the root is mounted.
     pub run: Option<String>,
+    /// What identity.renew asked for and the root that is not mounted yet is to get.
+    pub identity: Option<Identity>,
     pub freeze: Freeze,
     pub power_off: Option<PowerOff>,
     done: bool,
@@ -158,6 +161,7 @@ impl Agent {
             jobs,
             is_init,
             run: None,
+            identity: None,
             freeze: Freeze::default(),
             power_off: None,
             done: false,

@@ -53,7 +53,7 @@ impl Agent {
                 .unwrap_or_else(failed),
             Some(("sys", verb)) => self.dispatch_system(ticket, verb, &args, &frame.payload),
             Some(("net", verb)) => self.dispatch_net(ticket, verb, &args),
-            Some(("root", "mount")) => Some(self.root_mount(&args)),
+            Some(("root", "mount")) => self.root_mount(ticket, &args),
             Some(("identity", "renew")) => self.identity_renew(ticket, &args, &frame.payload),
             _ if op == "hello" => Some(self.hello(&args)),
             _ => Some(Err(unknown(&op))),

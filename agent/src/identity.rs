@@ -25,44 +25,54 @@ impl Agent {
     ) -> Option<Outcome<Value>> {
         match self.renew(args, entropy) {
             Err(failure) => Some(Err(failure)),
-            Ok(answer) => {
-                let wants_keys = args.flag("sshHostKeys").unwrap_or(false) && self.run.is_some();
-                if !wants_keys {
+            Ok((identity, mut answer)) => {
+                if self.run.is_none() {
+                    // What lives in files waits for the root, whose mount confirms it.
+                    self.identity = Some(identity);
                     return Some(Ok(answer));
                 }
-                self.renew_ssh_keys(ticket, answer)
+                if let Err(failure) = identity.write() {
+                    return Some(Err(failure));
+                }
+                if let Value::Obj(members) = &mut answer {
+                    members.push((b"run".to_vec(), Value::from(self.run.clone())));
+                }
+                self.answer_after_keys(ticket, &identity, answer)
             }
         }
     }
 
-    fn renew(&mut self, args: &Args, entropy: &[u8]) -> Outcome<Value> {
+    fn renew(&mut self, args: &Args, entropy: &[u8]) -> Outcome<(Identity, Value)> {
         if !self.is_init {
             return Err(Failure::new(
                 "unsupported",
                 "identity.renew: the agent is not PID 1 of a machine",
             ));
         }
+        let identity = Identity::read(args)?;
         reseed(entropy)?;
         set_clock(args)?;
-        let mounted = self.run.is_some();
-        root::set_host_name(args.optional_text("hostname")?, mounted)?;
-        if let (Some(id), true) = (args.optional_text("machineId")?, mounted) {
-            set_machine_id(id)?;
-        }
+        identity.set_host_name()?;
         if let Some(mac) = args.optional_text("mac")? {
             net::set_mac(args.optional_text("interface")?.unwrap_or("eth0"), mac)?;
         }
-        if args.flag("newRun")? && mounted {
+        if args.flag("newRun")? && self.run.is_some() {
             self.run = Some(root::new_run()?);
         }
-        Ok(object! {
-            "timeUnixNs" => sys::unix_ns().to_string(),
-            "run" => self.run.clone(),
-        })
+        Ok((
+            identity,
+            object! { "timeUnixNs" => sys::unix_ns().to_string() },
+        ))
     }
 
-    fn renew_ssh_keys(&mut self, ticket: Ticket, answer: Value) -> Option<Outcome<Value>> {
-        if remove_ssh_keys() == 0 || fs::metadata(KEYGEN).is_err() {
+    /// Answers at once, or when ssh-keygen has ended.
+    pub fn answer_after_keys(
+        &mut self,
+        ticket: Ticket,
+        identity: &Identity,
+        answer: Value,
+    ) -> Option<Outcome<Value>> {
+        if !identity.ssh_host_keys || remove_ssh_keys() == 0 || fs::metadata(KEYGEN).is_err() {
             return Some(Ok(answer));
         }
         match keygen() {
@@ -72,6 +82,74 @@ impl Agent {
             }
             Err(failure) => Some(Err(failure)),
         }
+    }
+}
+
+/// The part of an identity that is kept in files of the root.
+#[derive(Default)]
+pub struct Identity {
+    hostname: Option<String>,
+    machine_id: Option<String>,
+    ssh_host_keys: bool,
+}
+
+impl Identity {
+    fn read(args: &Args) -> Outcome<Identity> {
+        let identity = Identity {
+            hostname: args.optional_text("hostname")?.map(str::to_string),
+            machine_id: args.optional_text("machineId")?.map(str::to_string),
+            ssh_host_keys: args.flag("sshHostKeys")?,
+        };
+        if let Some(name) = &identity.hostname {
+            let fine = (1..=64).contains(&name.len())
+                && name.bytes().all(|byte| byte > b' ' && byte != b'/');
+            if !fine {
+                return Err(Failure::invalid(format!(
+                    "hostname is {:?}, expected 1 to 64 letters",
+                    name
+                )));
+            }
+        }
+        if let Some(id) = &identity.machine_id {
+            if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(Failure::invalid(format!(
+                    "machineId is {:?}, expected 32 hex digits",
+                    id
+                )));
+            }
+        }
+        Ok(identity)
+    }
+
+    fn set_host_name(&self) -> Outcome<()> {
+        match &self.hostname {
+            None => Ok(()),
+            Some(name) => {
+                sys::check(unsafe { sys::sethostname(name.as_ptr() as *const _, name.len()) })
+                    .map(drop)
+                    .context("sethostname")
+            }
+        }
+    }
+
+    /// Writes the files of the mounted root.
+    pub fn write(&self) -> Outcome<()> {
+        if self.hostname.is_some() || self.machine_id.is_some() {
+            fs::create_dir_all("/etc").context("/etc")?;
+        }
+        if let Some(name) = &self.hostname {
+            net::replace_file("/etc/hostname", format!("{}\n", name).as_bytes())?;
+        }
+        if let Some(id) = &self.machine_id {
+            let line = format!("{}\n", id);
+            net::replace_file("/etc/machine-id", line.as_bytes())?;
+            // D-Bus keeps a copy where it is no link to the first.
+            let copy = "/var/lib/dbus/machine-id";
+            if fs::symlink_metadata(copy).map_or(false, |found| found.is_file()) {
+                net::replace_file(copy, line.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -112,23 +190,6 @@ pub fn reseed(entropy: &[u8]) -> Outcome<()> {
     sys::check(unsafe { sys::ioctl(fd, sys::RNDRESEEDCRNG, 0) })
         .map(drop)
         .context("RNDRESEEDCRNG")
-}
-
-fn set_machine_id(id: &str) -> Outcome<()> {
-    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Failure::invalid(format!(
-            "machineId is {:?}, expected 32 hex digits",
-            id
-        )));
-    }
-    let line = format!("{}\n", id);
-    net::replace_file("/etc/machine-id", line.as_bytes())?;
-    // D-Bus keeps a copy where it is no link to the first.
-    let copy = "/var/lib/dbus/machine-id";
-    if fs::symlink_metadata(copy).map_or(false, |found| found.is_file()) {
-        net::replace_file(copy, line.as_bytes())?;
-    }
-    Ok(())
 }
 
 fn remove_ssh_keys() -> usize {

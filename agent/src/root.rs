@@ -1,8 +1,9 @@
 //! root.mount: the box's disk becomes the root of the machine.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Ticket};
 use crate::boot;
 use crate::failure::{Args, Context, Failure, Outcome};
+use crate::identity::Identity;
 use crate::json::Value;
 use crate::net::replace_file;
 use crate::object;
@@ -29,7 +30,22 @@ impl Laps {
 }
 
 impl Agent {
-    pub fn root_mount(&mut self, args: &Args) -> Outcome<Value> {
+    /// None when the answer comes later: new host keys take their time.
+    pub fn root_mount(&mut self, ticket: Ticket, args: &Args) -> Option<Outcome<Value>> {
+        let identity = match self.identity.take() {
+            Some(identity) => identity,
+            None => Identity::default(),
+        };
+        match self.mount_root(args, &identity) {
+            Ok(answer) => self.answer_after_keys(ticket, &identity, answer),
+            Err(failure) => {
+                self.identity = Some(identity);
+                Some(Err(failure))
+            }
+        }
+    }
+
+    fn mount_root(&mut self, args: &Args, identity: &Identity) -> Outcome<Value> {
         if !self.is_init {
             return Err(Failure::new(
                 "unsupported",
@@ -59,9 +75,9 @@ impl Agent {
         laps.lap("enter");
         if !read_only {
             write_files(args)?;
+            identity.write()?;
             laps.lap("files");
         }
-        set_host_name(args.optional_text("hostname")?, !read_only)?;
         self.cgroups = boot::open_cgroups();
         let run = new_run()?;
         self.run = Some(run.clone());
@@ -137,27 +153,6 @@ fn write_files(args: &Args) -> Outcome<()> {
             fs::create_dir_all("/etc").context("/etc")?;
             replace_file(path, content)?;
         }
-    }
-    Ok(())
-}
-
-/// Sets the name in the kernel, and in the root's file when it is mounted and writable.
-pub fn set_host_name(name: Option<&str>, in_file: bool) -> Outcome<()> {
-    let name = match name {
-        Some(name) => name,
-        None => return Ok(()),
-    };
-    if name.is_empty() || name.len() > 64 || name.bytes().any(|byte| byte <= b' ' || byte == b'/') {
-        return Err(Failure::invalid(format!(
-            "hostname is {:?}, expected 1 to 64 letters",
-            name
-        )));
-    }
-    sys::check(unsafe { sys::sethostname(name.as_ptr() as *const _, name.len()) })
-        .context("sethostname")?;
-    if in_file {
-        fs::create_dir_all("/etc").context("/etc")?;
-        replace_file("/etc/hostname", format!("{}\n", name).as_bytes())?;
     }
     Ok(())
 }

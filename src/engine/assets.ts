@@ -47,12 +47,15 @@ export async function prepareAssets(paths: HomePaths): Promise<GuestAssets> {
   const agentPath = guestProgramPath('cryobox-agent');
   const kernelPath = join(kernel.directory, 'boot', `vmlinuz-${kernel.version}`);
   for (const path of [agentPath, kernelPath]) await requireFile(path);
-  const initramfs = await buildInitramfs({ kernelDirectory: kernel.directory, agentPath });
-  const initramfsPath = await keep(paths, 'initramfs', initramfs.bytes);
+  const temporary = join(paths.guest, `initramfs.${process.pid}.tmp`);
+  const initramfs = await buildInitramfs({ kernelDirectory: kernel.directory, agentPath, outputPath: temporary });
+  const initramfsPath = join(paths.guest, `initramfs-${initramfs.sha256.slice(0, 16)}`);
+  await chmod(temporary, 0o444);
+  await rename(temporary, initramfsPath);
   const guardPath = await keep(paths, 'guard', await readGuard());
-  const facts = await stat(kernelPath);
-  const key = sha256(Buffer.from(JSON.stringify([kernel.version, facts.size, initramfs.sha256])));
-  return { kernelPath, kernelVersion: kernel.version, initramfsPath, guardPath, key };
+  const key = sha256(Buffer.from(JSON.stringify([kernel.version, initramfs.sha256])));
+  const homeKernel = await keep(paths, 'kernel', await readFile(kernelPath));
+  return { kernelPath: homeKernel, kernelVersion: kernel.version, initramfsPath, guardPath, key };
 }
 
 async function requireFile(path: string): Promise<void> {

@@ -157,7 +157,7 @@ export class AgentConnection {
         },
       });
       try {
-        this.#send({ id, op, ...args }, options.payload);
+        void this.#send({ ...args, id, op }, options.payload);
       } catch (error) {
         this.#pending.get(id)?.reject(isCryoboxError(error) ? error : gone(messageOf(error), error));
         this.#pending.delete(id);

@@ -159,10 +159,10 @@ export class AgentExecutions {
    * `execution_failed`, `already_exists` for the id, `resource_exhausted`, and those of the connection.
    */
   async start(options: ExecutionOptions, request?: RequestOptions): Promise<Execution> {
-    const { stdin, ...args } = options;
+    const { id, stdin, ...args } = options;
     const withStdin = stdin === true;
     const withStderr = (options.tty ?? null) === null;
-    return this.#join('exec.start', options.id, args, { withStdin, withStderr }, request);
+    return this.#join('exec.start', id, args, { withStdin, withStderr }, request);
   }
 
   /**

@@ -1,59 +1,83 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { CryoboxError } from '../errors.js';
-import { type CpioEntry, writeCpio } from './cpio.js';
-import { guestModules } from './kernel.js';
+import { open, readFile, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { CryoboxError, wrapHostError } from '../errors.js';
+import { type CpioEntry, encodeCpio } from './cpio.js';
+import { findKernel, type GuestKernel } from './kernel.js';
 
-/** An initial file system: the agent as init, and the modules it loads. */
-export interface Initramfs {
-  readonly bytes: Buffer;
-  readonly sha256: string;
-}
+/** Agent and modules are a few MiB; what is larger is not what was meant. */
+const maxFileBytes = 64 * 1024 * 1024;
 
-const directoryMode = 0o040755;
-const programMode = 0o100755;
-const fileMode = 0o100644;
-const deviceMode = 0o020600;
-
-/** Where the agent finds the list of modules to load, one path a line, in order. */
-const moduleList = 'etc/cryobox/modules';
-
-/** Builds the initial file system. The same inputs give the same bytes. Throws `config_error`. */
-export async function buildInitramfs(options: {
-  /** Laid out like a Debian linux-image package. */
+/** What a machine boots with. */
+export interface InitramfsOptions {
+  /** Unpacked kernel package, see {@link findKernel}. */
   readonly kernelDirectory: string;
+  /** The agent: a static executable. */
   readonly agentPath: string;
-}): Promise<Initramfs> {
-  const version = await kernelVersion(options.kernelDirectory);
-  const modules = await guestModules(options.kernelDirectory, version);
-  const files = modules.map(({ name }) => `modules/${name}.ko`);
-  const entries: CpioEntry[] = [
-    ...['dev', 'etc', 'etc/cryobox', 'modules', 'proc', 'run', 'sys', 'newroot'].map(directory),
-    { path: 'dev/console', mode: deviceMode, device: [5, 1] },
-    { path: 'init', mode: programMode, content: await readFile(options.agentPath) },
-    { path: moduleList, mode: fileMode, content: Buffer.from(files.map((file) => `/${file}\n`).join('')) },
-  ];
-  for (const [index, module] of modules.entries()) {
-    entries.push({ path: files[index] ?? module.name, mode: fileMode, content: await readFile(module.path) });
+  /** Where to write the archive; replaced when there. */
+  readonly outputPath: string;
+}
+
+/** A written initramfs. */
+export interface Initramfs {
+  readonly path: string;
+  /** Of the archive; equal inputs give equal archives. */
+  readonly sha256: string;
+  readonly kernel: GuestKernel;
+}
+
+/**
+ * Writes the initramfs of a machine: the agent as `/init`, the modules it loads, and nothing else.
+ * @throws CryoboxError `config_error` when kernel, driver or agent are missing; `disk_full`, `storage_error`.
+ */
+export async function buildInitramfs(options: InitramfsOptions): Promise<Initramfs> {
+  const kernel = await findKernel(options.kernelDirectory);
+  const agent = await readSmallFile(options.agentPath);
+  const entries: CpioEntry[] = [];
+  for (const path of ['dev', 'proc', 'sys', 'run', 'tmp', 'etc', 'etc/cryobox', 'modules']) {
+    entries.push({ type: 'directory', path, mode: 0o755 });
   }
-  const bytes = writeCpio(entries);
-  return { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
+  // The kernel opens it for the first process before anything is mounted.
+  entries.push({ type: 'character', path: 'dev/console', mode: 0o600, major: 5, minor: 1 });
+  entries.push({ type: 'file', path: 'init', mode: 0o755, content: agent });
+  let list = '';
+  for (const modulePath of kernel.modulePaths) {
+    const path = `modules/${basename(modulePath)}`;
+    entries.push({ type: 'file', path, mode: 0o644, content: await readSmallFile(modulePath) });
+    list += `/${path}\n`;
+  }
+  entries.push({ type: 'file', path: 'etc/cryobox/modules', mode: 0o644, content: Buffer.from(list) });
+  const sha256 = await writeArchive(options.outputPath, entries);
+  return { path: options.outputPath, sha256, kernel };
 }
 
-function directory(path: string): CpioEntry {
-  return { path, mode: directoryMode };
+async function readSmallFile(path: string): Promise<Buffer> {
+  try {
+    const { size } = await stat(path);
+    if (size > maxFileBytes) {
+      throw new CryoboxError('config_error', `${path} has ${size} bytes, expected at most ${maxFileBytes}`);
+    }
+    return await readFile(path);
+  } catch (error) {
+    throw wrapHostError(error, `reading ${path}`, 'config_error');
+  }
 }
 
-async function kernelVersion(kernelDirectory: string): Promise<string> {
-  const versions = await readdir(join(kernelDirectory, 'lib', 'modules'));
-  const [version] = versions;
-  if (version !== undefined && versions.length === 1) return version;
-  throw new CryoboxError(
-    'config_error',
-    `${kernelDirectory} holds ${versions.length} kernels, expected one`,
-    {
-      hint: 'Run `npm run setup` again.',
-    },
-  );
+async function writeArchive(path: string, entries: readonly CpioEntry[]): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    const file = await open(path, 'w', 0o644);
+    try {
+      for (const piece of encodeCpio(entries)) {
+        hash.update(piece);
+        await file.writeFile(piece);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw wrapHostError(error, `writing ${path}`);
+  }
+  return hash.digest('hex');
 }
