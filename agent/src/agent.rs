@@ -403,11 +403,12 @@ impl Agent {
         }
     }
 
-    /// Says what was wrong, and waits for a new preamble. Never ends the agent or an execution.
+    /// Says what was wrong, and waits for a new preamble. Never ends the agent or an execution. What is there already is
+    /// looked through for one: a new engine's preamble is no frame of the old one's dialogue.
     fn broken(&mut self, why: &str) {
         self.reset_connection();
         if let Some(connection) = self.connection.as_mut() {
-            connection.resync();
+            connection.scan();
             connection.send(&object! { "ev" => "broken", "message" => why });
         }
     }

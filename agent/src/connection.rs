@@ -64,6 +64,11 @@ impl Connection {
         self.decoder.resync();
     }
 
+    /// Looks for a preamble from here on, in what has come already too.
+    pub fn scan(&mut self) {
+        self.decoder.scan_on();
+    }
+
     pub fn answer_preamble(&mut self, nonce: &[u8; NONCE_BYTES]) {
         self.out.extend_from_slice(MAGIC);
         self.out.extend_from_slice(nonce);

@@ -48,6 +48,11 @@ impl Decoder {
         *self = Decoder::default();
     }
 
+    /// Waits for a preamble, which what is there already may hold.
+    pub fn scan_on(&mut self) {
+        self.framing = false;
+    }
+
     /// The next item, or None until more bytes come.
     pub fn next_item(&mut self) -> Option<Item> {
         if self.framing {
