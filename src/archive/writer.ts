@@ -225,7 +225,10 @@ class PackedBody implements Body {
 
   async write(bytes: Uint8Array): Promise<void> {
     if (bytes.length === 0) return;
-    this.#queue.push(this.#zstd.write(bytes));
+    const taken = this.#zstd.write(bytes);
+    // It is awaited two chunks later; a failure until then is not an unhandled one.
+    taken.catch(() => undefined);
+    this.#queue.push(taken);
     if (this.#queue.length >= MAX_QUEUED_CHUNKS) await this.#queue.shift();
   }
 
