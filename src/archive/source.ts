@@ -46,7 +46,7 @@ export class ArchiveSource {
       if (first.done) throw invalidArchive('it is empty');
       this.#compressed = isZstd(first.value);
       const all = prepend(first.value, unsealed);
-      yield* this.#compressed ? unpacked(all) : all;
+      yield* this.#compressed ? unpacked(all, this.#handle?.fd) : all;
     } finally {
       // Not awaited: a source that gives nothing more would not answer.
       void unsealed.return(undefined).catch(() => undefined);
@@ -69,9 +69,11 @@ export class ArchiveSource {
       this.#handle = await open(path, 'r');
       // Each chunk is copied or written out before the next is asked for.
       const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
-      for (;;) {
-        const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, null);
+      for (let at = 0; ; ) {
+        // By position: the file's own position belongs to the zstd process that unpacks it.
+        const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, at);
         if (bytesRead === 0) return;
+        at += bytesRead;
         yield buffer.subarray(0, bytesRead);
       }
     } catch (error) {
@@ -137,13 +139,15 @@ async function* prepend(first: Buffer, rest: AsyncIterable<Buffer>): AsyncGenera
   yield* rest;
 }
 
-/** Feeds a zstd process and gives what comes out; nothing of it is left running, however it ends. */
-async function* unpacked(packed: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const zstd = startDecompress();
+/**
+ * Feeds a zstd process and gives what comes out; nothing of it is left running, however it ends. With `inputFd` the
+ * process reads the file itself, which saves passing all of it on; it still is read here, for its checksum.
+ */
+async function* unpacked(packed: AsyncIterable<Buffer>, inputFd?: number): AsyncGenerator<Buffer> {
+  const zstd = startDecompress(inputFd);
   const feed = async (): Promise<void> => {
-    for await (const chunk of packed) await zstd.write(chunk);
-    zstd.stdin.end();
-    await zstd.ended;
+    for await (const chunk of packed) if (inputFd === undefined) await zstd.write(chunk);
+    await zstd.end();
   };
   const fed = feed().catch((error: unknown) => {
     zstd.kill();
