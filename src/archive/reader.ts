@@ -1,7 +1,8 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProgressOptions } from '../api/index.js';
-import { throwIfCancelled } from '../base/cancel.js';
+import { throwIfCancelled } from '../base/abort.js';
+import { decodeSparseBlock, type SparseRange } from '../base/gnu-sparse.js';
 import { checkImage, readHeader } from '../disk/index.js';
 import { CryoboxError, isCryoboxError, wrapHostError } from '../errors.js';
 import { ByteReader } from './byte-reader.js';
@@ -18,13 +19,11 @@ import { MemberFile } from './member-file.js';
 import { ArchiveSource } from './source.js';
 import {
   BLOCK_BYTES,
-  decodeSparseBlock,
   decodeTarHeader,
   END_BYTES,
   encodeTarHeader,
   isZeros,
   paddingBytes,
-  type SparseRange,
   type TarHeader,
 } from './tar.js';
 

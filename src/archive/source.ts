@@ -1,6 +1,6 @@
 /** The bytes of an archive's tar: seal taken off and compared, zstd unpacked. */
 import { type FileHandle, open } from 'node:fs/promises';
-import { throwIfCancelled } from '../base/cancel.js';
+import { abortable } from '../base/abort.js';
 import { errnoOf, isCryoboxError, messageOf, wrapHostError } from '../errors.js';
 import { invalidArchive } from './format.js';
 import { decodeSeal, SEAL_BYTES, updateCrc } from './seal.js';
@@ -114,21 +114,13 @@ async function* cancellable(
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const chunks = source[Symbol.asyncIterator]();
-  let raised: () => void = () => undefined;
-  const cancelled = new Promise<'cancelled'>((resolve) => {
-    raised = () => resolve('cancelled');
-    signal.addEventListener('abort', raised);
-  });
   try {
     for (;;) {
-      throwIfCancelled(signal, 'reading an archive');
-      const next = await Promise.race([chunks.next(), cancelled]);
-      if (next === 'cancelled') continue;
+      const next = await abortable(chunks.next(), signal);
       if (next.done) return;
       yield next.value;
     }
   } finally {
-    signal.removeEventListener('abort', raised);
     // Not awaited: a source that gives nothing more would not answer.
     void chunks.return?.()?.catch(() => undefined);
   }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ProgressOptions } from '../api/index.js';
-import { throwIfCancelled } from '../base/cancel.js';
+import { throwIfCancelled } from '../base/abort.js';
 import { syncDirectory } from '../base/files.js';
 import { newId } from '../base/ids.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
