@@ -1,2 +1,3 @@
 export type { AnyManifest, ArchiveFacts, ArchiveMember, BoxliteManifest, Manifest } from './manifest.js';
+export { type ReadArchive, type ReadArchiveOptions, type ReadMember, readArchive } from './reader.js';
 export { type MemberSource, type WriteArchiveOptions, type WrittenArchive, writeArchive } from './writer.js';

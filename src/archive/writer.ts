@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ProgressOptions } from '../api/index.js';
-import { throwIfCancelled } from '../base/cancel.js';
+import { throwIfCancelled } from '../base/abort.js';
 import { syncDirectory } from '../base/files.js';
 import { newId } from '../base/ids.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
@@ -213,6 +213,8 @@ class PackedBody implements Body {
   readonly #start: number;
   readonly #zstd: ZstdProcess;
   readonly #queue: Promise<void>[] = [];
+  readonly #readBack = Buffer.allocUnsafeSlow(CRC_READ_BYTES);
+  #catchingUp: Promise<void> | undefined;
   #bytes = 0;
   #crc = 0;
 
@@ -225,30 +227,49 @@ class PackedBody implements Body {
 
   async write(bytes: Uint8Array): Promise<void> {
     if (bytes.length === 0) return;
-    this.#queue.push(this.#zstd.write(bytes));
+    const taken = this.#zstd.write(bytes);
+    // It is awaited two chunks later; a failure until then is not an unhandled one.
+    taken.catch(() => undefined);
+    this.#queue.push(taken);
+    this.#startCatchUp();
     if (this.#queue.length >= MAX_QUEUED_CHUNKS) await this.#queue.shift();
   }
 
   async end(): Promise<void> {
     await Promise.all(this.#queue);
-    this.#zstd.stdin.end();
-    await this.#zstd.ended;
-    const buffer = Buffer.allocUnsafeSlow(CRC_READ_BYTES);
-    for (;;) {
-      const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, this.#start + this.#bytes);
-      if (bytesRead === 0) return;
-      this.#crc = updateCrc(this.#crc, buffer.subarray(0, bytesRead));
-      this.#bytes += bytesRead;
-    }
+    await this.#zstd.end();
+    await this.#catchingUp;
+    await this.#catchUp();
   }
 
   async abort(): Promise<void> {
     this.#zstd.kill();
     await this.#zstd.ended.catch(() => undefined);
+    await this.#catchingUp?.catch(() => undefined);
   }
 
   result(): { bytes: number; crc: number } {
     return { bytes: this.#bytes, crc: this.#crc };
+  }
+
+  /** Reads what zstd has written meanwhile, so that little of it is left to read in the end. */
+  #startCatchUp(): void {
+    if (this.#catchingUp !== undefined) return;
+    this.#catchingUp = this.#catchUp().then(() => {
+      this.#catchingUp = undefined;
+    });
+    // A failure stays where it is until the end awaits it.
+    this.#catchingUp.catch(() => undefined);
+  }
+
+  async #catchUp(): Promise<void> {
+    for (;;) {
+      const at = this.#start + this.#bytes;
+      const { bytesRead } = await this.#handle.read(this.#readBack, 0, this.#readBack.length, at);
+      if (bytesRead === 0) return;
+      this.#crc = updateCrc(this.#crc, this.#readBack.subarray(0, bytesRead));
+      this.#bytes += bytesRead;
+    }
   }
 }
 

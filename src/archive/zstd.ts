@@ -1,6 +1,6 @@
 /** The zstd command as a stream, because Node 20 has no zstd of its own and the command uses all cores. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import type { Readable, Writable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { CryoboxError, errnoOf } from '../errors.js';
 
 /** Largest window an archive may ask for: level 19, the highest we write, uses 8 MiB. */
@@ -17,10 +17,11 @@ export function isZstd(bytes: Buffer): boolean {
 
 /** A zstd process. */
 export interface ZstdProcess {
-  readonly stdin: Writable;
   /** Gives it bytes; resolves when they may be changed again. Rejects as `ended` when the process has stopped reading. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Resolves when the process has ended well; rejects with `storage_error`, or `config_error` when it is missing. */
+  /** Says that nothing more comes; resolves as `ended`. */
+  end(): Promise<void>;
+  /** Resolves when the process has ended well; rejects with `storage_error`, `disk_full`, or `config_error` when it is missing. */
   readonly ended: Promise<void>;
   /** Ends it at once; `ended` still settles. */
   kill(): void;
@@ -33,9 +34,10 @@ export function startCompress(level: number, outputFd: number): ZstdProcess {
   return supervise(spawn('zstd', args, { stdio: ['pipe', outputFd, 'pipe'] }));
 }
 
-/** Starts to decompress into a stream. */
-export function startDecompress(): ZstdProcess & { readonly stdout: Readable } {
-  const child = spawn('zstd', ['-q', '-d', '-c', MAX_WINDOW], { stdio: ['pipe', 'pipe', 'pipe'] });
+/** Starts to decompress into a stream: what is written to it, or a file from its current position on. */
+export function startDecompress(inputFd?: number): ZstdProcess & { readonly stdout: Readable } {
+  const child = spawn('zstd', ['-q', '-d', '-c', MAX_WINDOW], { stdio: [inputFd ?? 'pipe', 'pipe', 'pipe'] });
+  if (!child.stdout) throw new CryoboxError('internal', 'the zstd process has no output');
   return { ...supervise(child), stdout: child.stdout };
 }
 
@@ -63,25 +65,34 @@ function supervise(child: ChildProcess): ZstdProcess {
     stderr = (stderr + text).slice(0, MAX_STDERR_BYTES);
   });
   const { stdin } = child;
-  if (!stdin) throw new CryoboxError('internal', 'the zstd process has no input');
   // A process that ends early breaks the pipe; its exit code says why.
-  stdin.on('error', () => undefined);
+  stdin?.on('error', () => undefined);
   const ended = new Promise<void>((resolve, reject) => {
     child.once('error', (error) => reject(missingOr(error)));
     child.once('close', (code, signal) => {
       if (code === 0) resolve();
-      else reject(new CryoboxError('storage_error', `zstd ended with ${signal ?? code}: ${stderr.trim()}`));
+      else reject(failureOf(`zstd ended with ${signal ?? code}: ${stderr.trim()}`));
     });
   });
   ended.catch(() => undefined);
   const write = async (bytes: Uint8Array): Promise<void> => {
-    const failed = await new Promise<unknown>((resolve) => stdin.write(bytes, resolve));
+    const failed = await new Promise<unknown>((resolve) => stdin?.write(bytes, resolve));
     if (!failed) return;
     // The process's own words say more than the broken pipe.
     await ended;
     throw new CryoboxError('storage_error', 'zstd stopped reading', { cause: failed });
   };
-  return { stdin, write, ended, kill: () => void child.kill('SIGKILL') };
+  const end = async (): Promise<void> => {
+    stdin?.end();
+    await ended;
+  };
+  return { write, end, ended, kill: () => void child.kill('SIGKILL') };
+}
+
+/** The command says in words what the system told it. */
+function failureOf(message: string): CryoboxError {
+  const full = /no space left on device|disk quota exceeded/i.test(message);
+  return new CryoboxError(full ? 'disk_full' : 'storage_error', message);
 }
 
 function missingOr(error: Error): CryoboxError {

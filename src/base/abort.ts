@@ -17,3 +17,10 @@ export async function abortable<T>(work: Promise<T>, signal: AbortSignal | undef
     stop();
   }
 }
+
+/** Throws `cancelled` when the signal of a call has been raised. `what` names the call. */
+export function throwIfCancelled(signal: AbortSignal | undefined, what: string): void {
+  if (signal?.aborted) {
+    throw new CryoboxError('cancelled', `${what} was cancelled`, { cause: signal.reason });
+  }
+}

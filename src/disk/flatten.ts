@@ -1,7 +1,7 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Progress, ProgressOptions } from '../api/index.js';
-import { throwIfCancelled } from '../base/cancel.js';
+import { throwIfCancelled } from '../base/abort.js';
 import { syncDirectory } from '../base/files.js';
 import { wrapHostError } from '../errors.js';
 import type { DiskChain } from './chain.js';

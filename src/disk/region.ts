@@ -1,4 +1,5 @@
 /** Where the guest clusters of one 512 MiB region come from, merged over all layers of a chain. */
+import type { SparseRange } from '../base/gnu-sparse.js';
 import {
   CLUSTER_BYTES,
   COMPRESSED_HIGH,
@@ -49,7 +50,7 @@ export async function loadRegion(
     const visible = Math.min(L2_ENTRIES, Math.ceil(((clips[i] ?? 0) - start) / CLUSTER_BYTES));
     if (visible <= 0) break;
     if (!layer.header) {
-      mergeRaw(region, i, start, visible);
+      for (const range of await layer.dataRanges()) mergeRaw(region, i, start, visible, range);
       break;
     }
     const table = await readL2Table(layer, index);
@@ -77,9 +78,17 @@ async function readL2Table(layer: Layer, index: number): Promise<Uint32Array | u
   return await layer.readWords(offset, CLUSTER_BYTES);
 }
 
-/** Takes what is still open from a raw layer: everything it covers is data. */
-function mergeRaw(region: RegionMap, layerIndex: number, start: number, visible: number): void {
-  for (let j = 0; j < visible; j += 1) {
+/** Takes what is still open from a stretch of data of a raw layer. */
+function mergeRaw(
+  region: RegionMap,
+  layerIndex: number,
+  start: number,
+  visible: number,
+  { offset, length }: SparseRange,
+): void {
+  const first = Math.max(0, Math.floor((offset - start) / CLUSTER_BYTES));
+  const end = Math.min(visible, Math.ceil((offset + length - start) / CLUSTER_BYTES));
+  for (let j = first; j < end; j += 1) {
     if (region.kinds[j] !== HOLE) continue;
     region.kinds[j] = DATA;
     region.layers[j] = layerIndex;

@@ -74,8 +74,8 @@ export async function guestBytes(chain: DiskChain): Promise<Buffer> {
 }
 
 /** qemu-img's map in the shape of ours: no depth where nothing is allocated. */
-export async function qemuMap(path: string): Promise<unknown[]> {
-  const ranges = JSON.parse(await qemuImg('map', '--output=json', path)) as {
+export async function qemuMap(path: string, format = 'qcow2'): Promise<unknown[]> {
+  const ranges = JSON.parse(await qemuImg('map', '-f', format, '--output=json', path)) as {
     start: number;
     length: number;
     depth: number;

@@ -1,0 +1,196 @@
+/** Disks and archives without an engine: issue 3, "Speed". */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readArchive, writeArchive } from '../../src/archive/index.js';
+import { createOverlay, flattenStream, openChain } from '../../src/disk/index.js';
+import type { BenchCase, BenchRun } from '../harness.js';
+
+/** A case and what it is compared with. */
+export interface DiskCase {
+  readonly bench: BenchCase;
+  readonly baseline: string;
+}
+
+const MIB = 1024 * 1024;
+const DISK_BYTES = 1024 * MIB;
+const DATA_BYTES = 400 * MIB;
+const DEPTH = 16;
+const backing = { name: 'base', format: 'qcow2' } as const;
+
+async function timed(task: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await task();
+  return performance.now() - start;
+}
+
+async function command(name: string, ...args: string[]): Promise<void> {
+  const child = spawn(name, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const [code] = (await once(child, 'close')) as [number | null];
+  if (code !== 0) throw new Error(`${name} ended with ${code}`);
+}
+
+/** A run in a directory of its own, which goes with it. */
+async function inDirectory(
+  make: (directory: string) => Promise<Omit<BenchRun, 'teardown'>>,
+): Promise<BenchRun> {
+  const directory = await mkdtemp(join(tmpdir(), 'cryobox-bench-'));
+  const teardown = (): Promise<void> => rm(directory, { recursive: true, force: true });
+  try {
+    return { ...(await make(directory)), teardown };
+  } catch (error) {
+    await teardown();
+    throw error;
+  }
+}
+
+/**
+ * A disk of 1 GiB with 400 MB that pack about as well as a root file system, under an overlay: stretches of words and of
+ * noise, the same each time.
+ */
+async function makeDisk(directory: string): Promise<void> {
+  const raw = await open(join(directory, 'raw'), 'w');
+  await raw.truncate(DISK_BYTES);
+  let state = 1;
+  const random = (): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state >>> 8;
+  };
+  const words = Array.from({ length: 4096 }, () =>
+    random()
+      .toString(36)
+      .slice(0, 2 + (random() % 6)),
+  );
+  const piece = Buffer.alloc(MIB);
+  for (let at = 0; at < DATA_BYTES; at += MIB) {
+    for (let i = 0; i < MIB; ) {
+      if ((i >> 14) % 4 === 0) i = piece.writeUInt32LE(Math.imul(random(), 2_654_435_761) >>> 0, i);
+      else i += piece.write(`${words[random() % words.length]} `, i);
+      if (i > MIB - 16) break;
+    }
+    await raw.write(piece, 0, MIB, at);
+  }
+  await raw.close();
+  await command('qemu-img', 'convert', '-O', 'qcow2', join(directory, 'raw'), join(directory, 'base'));
+  await rm(join(directory, 'raw'));
+  await createOverlay({ path: join(directory, 'top'), virtualSizeBytes: DISK_BYTES, backing });
+}
+
+async function writeBoxsnap(directory: string): Promise<void> {
+  await using chain = await openChain({ directory, top: 'top' });
+  const image = await flattenStream(chain);
+  const facts = { shape: { cpus: 1, memoryMiB: 512, diskSizeGb: 1 } };
+  const members = [{ name: 'disk.qcow2', ...image }];
+  await writeArchive({ path: join(directory, 'ours.boxsnap'), members, facts });
+}
+
+async function convertAndPack(directory: string): Promise<void> {
+  const [flat, packed] = [join(directory, 'flat'), join(directory, 'flat.zst')];
+  await rm(flat, { force: true });
+  await command('qemu-img', 'convert', '-O', 'qcow2', join(directory, 'top'), flat);
+  await command('zstd', '-q', '-f', '-3', '-T0', flat, '-o', packed);
+}
+
+const overlay: BenchCase = {
+  name: 'overlay',
+  unit: 'ms',
+  rounds: 50,
+  maxRatio: 1 / 8,
+  maxValue: 1,
+  setup: () =>
+    inDirectory(async (directory) => {
+      await createOverlay({ path: join(directory, 'base'), virtualSizeBytes: DISK_BYTES });
+      let made = 0;
+      const next = (): string => join(directory, `overlay${made++}`);
+      const create = ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', 'base'];
+      return {
+        measure: () => timed(() => createOverlay({ path: next(), virtualSizeBytes: DISK_BYTES, backing })),
+        baseline: () => timed(() => command('qemu-img', ...create, next())),
+      };
+    }),
+};
+
+const exported: BenchCase = {
+  name: 'export',
+  unit: 'ms',
+  rounds: 7,
+  maxRatio: 0.9,
+  setup: () =>
+    inDirectory(async (directory) => {
+      await makeDisk(directory);
+      return {
+        measure: () => timed(() => writeBoxsnap(directory)),
+        baseline: () => timed(() => convertAndPack(directory)),
+      };
+    }),
+};
+
+const imported: BenchCase = {
+  name: 'import',
+  unit: 'ms',
+  rounds: 7,
+  maxRatio: 1.1,
+  setup: () =>
+    inDirectory(async (directory) => {
+      await makeDisk(directory);
+      await writeBoxsnap(directory);
+      await convertAndPack(directory);
+      const out = join(directory, 'out');
+      const source = join(directory, 'ours.boxsnap');
+      const [packed, unpacked] = [join(directory, 'flat.zst'), join(directory, 'flat')];
+      return {
+        measure: async () => {
+          await rm(out, { recursive: true, force: true });
+          await mkdir(out);
+          return await timed(() => readArchive({ source, directory: out }));
+        },
+        baseline: () =>
+          timed(async () => {
+            await command('zstd', '-q', '-d', '-f', packed, '-o', unpacked);
+            await command('sha256sum', unpacked);
+          }),
+      };
+    }),
+};
+
+const deepRead: BenchCase = {
+  name: 'read-depth-16',
+  unit: 'ms',
+  rounds: 9,
+  maxRatio: 1.3,
+  setup: () =>
+    inDirectory(async (directory) => {
+      await makeDisk(directory);
+      let under = 'top';
+      for (let i = 2; i < DEPTH; i += 1) {
+        const path = join(directory, `layer${i}`);
+        await createOverlay({
+          path,
+          virtualSizeBytes: DISK_BYTES,
+          backing: { name: under, format: 'qcow2' },
+        });
+        const writes = Array.from({ length: 20 }, (_, k) => ['-c', `write -q -P ${i} ${k * 20 + i}M 256k`]);
+        await command('qemu-io', '-f', 'qcow2', ...writes.flat(), path);
+        under = `layer${i}`;
+      }
+      await command('qemu-img', 'convert', '-O', 'qcow2', join(directory, under), join(directory, 'flat'));
+      const readAll = async (top: string): Promise<number> => {
+        await using chain = await openChain({ directory, top });
+        const buffer = Buffer.allocUnsafeSlow(MIB);
+        return await timed(async () => {
+          for (let at = 0; at < DATA_BYTES; at += MIB) await chain.readInto(buffer, at);
+        });
+      };
+      return { measure: () => readAll(under), baseline: () => readAll('flat') };
+    }),
+};
+
+/** The cases of disks and archives. */
+export const diskCases: readonly DiskCase[] = [
+  { bench: overlay, baseline: 'qemu-img create -b' },
+  { bench: exported, baseline: 'qemu-img convert, zstd -3 -T0' },
+  { bench: imported, baseline: 'zstd -d, sha256sum' },
+  { bench: deepRead, baseline: 'the same disk in one layer' },
+];
