@@ -21,6 +21,9 @@ import type {
 import { CryoboxError } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
+import { cloneBox } from '../disks/clone.js';
+import { exportDisks, holdDisks } from '../disks/export.js';
+import { EngineSnapshots } from '../disks/snapshots.js';
 import { EngineExecutions, execAndWait, startExecution } from '../exec/executions.js';
 import { EngineFiles } from '../exec/files.js';
 import { notYet } from '../not-yet.js';
@@ -39,6 +42,7 @@ export class EngineBox implements Box {
   readonly name: string | null;
   readonly files: Files;
   readonly executions: Executions;
+  readonly snapshot: Snapshots;
   readonly #ctx: EngineContext;
   readonly #owned: boolean;
 
@@ -50,10 +54,7 @@ export class EngineBox implements Box {
     this.name = row.name;
     this.files = new EngineFiles(ctx, row.id);
     this.executions = new EngineExecutions(ctx, row.id);
-  }
-
-  get snapshot(): Snapshots {
-    throw notYet('snapshot');
+    this.snapshot = new EngineSnapshots(ctx, row.id);
   }
 
   async info(): Promise<BoxInfo> {
@@ -109,12 +110,22 @@ export class EngineBox implements Box {
     return await readConsole(this.#ctx, this.id);
   }
 
-  async clone(_name?: string, _options?: CloneOptions): Promise<Box> {
-    throw notYet('clone');
+  async clone(name?: string, options: CloneOptions = {}): Promise<Box> {
+    const clone = await exclusively(this.#ctx, this.id, 'clone', (row) =>
+      cloneBox(this.#ctx, row, name, options),
+    );
+    const box = new EngineBox(this.#ctx, clone, false);
+    if (options.startAfterClone) await box.start({ signal: options.signal });
+    return box;
   }
 
-  async export(_destination: string, _options?: ExportOptions): Promise<string> {
-    throw notYet('export');
+  async export(destination: string, options: ExportOptions = {}): Promise<string> {
+    const { row, disks } = await exclusively(this.#ctx, this.id, 'export', async (current) => ({
+      row: current,
+      disks: await holdDisks(this.#ctx, current),
+    }));
+    await using held = disks;
+    return await exportDisks(this.#ctx, row, held, destination, options);
   }
 
   async exportStream(_options?: ExportOptions): Promise<ByteSource> {
