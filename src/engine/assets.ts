@@ -30,7 +30,7 @@ export function cacheDirectory(): string {
 
 /** The compiled guest programs beside the compiled engine. */
 export function guestProgramPath(name: 'cryobox-agent' | 'netguard.so'): string {
-  return fileURLToPath(new URL(`../guest/${name}`, import.meta.url));
+  return fileURLToPath(new URL(`../../dist/guest/${name}`, import.meta.url));
 }
 
 /** The kernel that set-up fetched. Throws `config_error` when there is none. */

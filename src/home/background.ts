@@ -67,7 +67,7 @@ async function startEngine(paths: HomePaths): Promise<ReadyMessage> {
   await prepareHome(paths);
   const log = await open(paths.engineLog, 'a', 0o600);
   try {
-    const command = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+    const command = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
     const child = spawn(process.execPath, [command, 'engine', 'run'], {
       cwd: '/',
       detached: true,

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Engine } from '../../dist/engine/index.js';
+import { Engine } from '../../src/engine/index.js';
 import { seedHome } from './home.js';
 import { writeTinyImage } from './tiny-image.js';
 
