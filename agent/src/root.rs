@@ -32,10 +32,7 @@ impl Laps {
 impl Agent {
     /// None when the answer comes later: new host keys take their time.
     pub fn root_mount(&mut self, ticket: Ticket, args: &Args) -> Option<Outcome<Value>> {
-        let identity = match self.identity.take() {
-            Some(identity) => identity,
-            None => Identity::default(),
-        };
+        let identity = self.identity.take().unwrap_or_default();
         match self.mount_root(args, &identity) {
             Ok(answer) => self.answer_after_keys(ticket, &identity, answer),
             Err(failure) => {

@@ -8,7 +8,7 @@ import { encodeFrame, type Frame, FrameDecoder, magic, maxPayloadBytes, nonceByt
 import { GuestReadable, GuestWritable } from './streams.js';
 
 /** Version of the protocol spoken here; the agent refuses others. */
-export const protocolVersion = 1;
+const protocolVersion = 1;
 /** `sun_path` of a unix socket address holds this many bytes and a NUL (unix(7)). */
 const maxSocketPathBytes = 107;
 /** Requests under way on one connection: beyond it the caller has lost count. */

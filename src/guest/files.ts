@@ -5,7 +5,7 @@ import type { AgentConnection, Answer, RequestOptions } from './connection.js';
 import type { GuestReadable } from './streams.js';
 
 /** What a file is. */
-export type FileType = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo' | 'socket';
+type FileType = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo' | 'socket';
 
 /** A file as the guest describes it. */
 export interface FileInfo {

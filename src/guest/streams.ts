@@ -2,7 +2,7 @@ import { Readable, Writable } from 'node:stream';
 import type { CryoboxError } from '../errors.js';
 
 /** Bytes a sender may be ahead of its receiver (docs/PROTOCOL.md, section 5); the same number is in the agent. */
-export const windowBytes = 256 * 1024;
+const windowBytes = 256 * 1024;
 /** Credit is granted in steps of this, so that it costs few frames. */
 const creditStepBytes = windowBytes / 4;
 /** Largest data frame sent: other streams wait no longer than for one of these. */
@@ -77,6 +77,11 @@ export class GuestReadable extends Readable {
   }
 
   override _read(): void {
+    // Called before the reader's bytes leave the buffer: what they free shows only afterwards.
+    queueMicrotask(() => this.#grant());
+  }
+
+  #grant(): void {
     if (this.#over || this.#floating) return;
     const granted = this.#received - this.readableLength + windowBytes;
     if (granted - this.#granted < creditStepBytes) return;

@@ -8,7 +8,7 @@ const entropyBytes = 64;
 const clockToleranceMs = 30_000;
 
 /** What makes a restored machine another one than its siblings. Clock and randomness are always renewed. */
-export interface Identity {
+interface Identity {
   /** Host name, also in /etc/hostname. */
   readonly hostname?: string;
   /** 32 hex digits for /etc/machine-id. */
@@ -22,7 +22,7 @@ export interface Identity {
 }
 
 /** How the guest reaches the network. */
-export type NetworkConfiguration =
+type NetworkConfiguration =
   | { readonly disabled: true }
   | {
       /** Default `eth0`. */
@@ -36,7 +36,7 @@ export type NetworkConfiguration =
     };
 
 /** The disk that becomes the root. */
-export interface RootMount {
+interface RootMount {
   /** Default `/dev/vdb`. */
   readonly device?: string;
   /** Grow the file system to this size; default it stays. */

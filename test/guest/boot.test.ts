@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AgentClient } from '../../src/guest/index.js';
-import { bootMachine, connectWhenListening, makeBusyboxDisk, type TestMachine } from './machine.js';
+import { connectWhenListening } from './listening.js';
+import { bootMachine, makeBusyboxDisk, type TestMachine } from './machine.js';
 
 const kernelDirectory = process.env.CRYOBOX_KERNEL_DIR ?? '';
 

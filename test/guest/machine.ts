@@ -2,10 +2,11 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { AgentClient } from '../../src/guest/index.js';
 import { buildInitramfs } from '../../src/guest/initramfs.js';
+import { agentPath } from './host-agent.js';
 
-export const agentPath = join(import.meta.dirname, '../../agent/target/release/cryobox-agent');
+const qemu = 'qemu-system-x86_64';
+const mke2fs = 'mke2fs';
 
 /** A bare machine for tests: kernel, initramfs with the agent, the box's disk as /dev/vdb. */
 export interface TestMachine {
@@ -42,7 +43,7 @@ export function makeBusyboxDisk(directory: string, sizeMiB: number): string {
   );
   writeFileSync(join(tree, 'etc/group'), 'root:x:0:\nann:x:1000:\naudio:x:29:ann\n');
   const disk = join(directory, 'disk.ext4');
-  const made = spawnSync('mke2fs', [
+  const made = spawnSync(mke2fs, [
     '-q',
     '-t',
     'ext4',
@@ -73,7 +74,7 @@ export async function bootMachine(
   const blank = join(directory, 'guest.raw');
   writeFileSync(blank, Buffer.alloc(1 << 20));
   const child = spawn(
-    'qemu-system-x86_64',
+    qemu,
     [
       ...[
         '-M',
@@ -110,17 +111,4 @@ export async function bootMachine(
       await gone;
     },
   };
-}
-
-/** Connects as soon as QEMU listens. */
-export async function connectWhenListening(socketPath: string, timeoutMs: number): Promise<AgentClient> {
-  const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    try {
-      return await AgentClient.connect({ socketPath, timeoutMs: deadline - Date.now() });
-    } catch (error) {
-      if (!/ENOENT|ECONNREFUSED/.test(String(error)) || Date.now() > deadline) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
 }

@@ -9,7 +9,9 @@ const RESOLVER_FILE: &str = "/etc/resolv.conf";
 /// Whether a socket address, as the C library passes it, is refused. What is no internet address is not.
 pub fn is_refused(bytes: &[u8]) -> bool {
     match parse(bytes) {
-        Some((ip, port)) => is_internal(ip) && !(port == DNS_PORT && configured_nameservers().contains(&ip)),
+        Some((ip, port)) => {
+            is_internal(ip) && !(port == DNS_PORT && configured_nameservers().contains(&ip))
+        }
         None => false,
     }
 }
@@ -33,7 +35,9 @@ fn parse(bytes: &[u8]) -> Option<(IpAddr, u16)> {
 fn plain(address: Ipv6Addr) -> IpAddr {
     let octets = address.octets();
     if octets[..10] == [0; 10] && octets[10..12] == [0xff, 0xff] {
-        return IpAddr::V4(Ipv4Addr::new(octets[12], octets[13], octets[14], octets[15]));
+        return IpAddr::V4(Ipv4Addr::new(
+            octets[12], octets[13], octets[14], octets[15],
+        ));
     }
     IpAddr::V6(address)
 }
@@ -42,7 +46,9 @@ fn plain(address: Ipv6Addr) -> IpAddr {
 fn is_internal(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0,
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.segments()[0] & 0xffc0 == 0xfe80,
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.is_unspecified() || ip.segments()[0] & 0xffc0 == 0xfe80
+        }
     }
 }
 
@@ -82,23 +88,42 @@ mod tests {
 
     #[test]
     fn refuses_what_belongs_to_the_host() {
-        for ip in [[127, 0, 0, 1], [127, 9, 9, 9], [169, 254, 169, 254], [0, 0, 0, 0]] {
+        for ip in [
+            [127, 0, 0, 1],
+            [127, 9, 9, 9],
+            [169, 254, 169, 254],
+            [0, 0, 0, 0],
+        ] {
             assert!(is_refused(&v4(ip, 80)), "{:?}", ip);
         }
-        for ip in ["::1", "::", "fe80::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254"] {
+        for ip in [
+            "::1",
+            "::",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+        ] {
             assert!(is_refused(&v6(ip, 80)), "{}", ip);
         }
     }
 
     #[test]
     fn lets_the_rest_through() {
-        for ip in [[1, 1, 1, 1], [10, 0, 0, 1], [192, 168, 1, 1], [128, 0, 0, 1]] {
+        for ip in [
+            [1, 1, 1, 1],
+            [10, 0, 0, 1],
+            [192, 168, 1, 1],
+            [128, 0, 0, 1],
+        ] {
             assert!(!is_refused(&v4(ip, 80)), "{:?}", ip);
         }
         for ip in ["2001:db8::1", "::ffff:1.1.1.1", "fd00::1"] {
             assert!(!is_refused(&v6(ip, 80)), "{}", ip);
         }
-        assert!(!is_refused(&[1, 0, b'/', b't', b'm', b'p', 0]), "a unix socket");
+        assert!(
+            !is_refused(&[1, 0, b'/', b't', b'm', b'p', 0]),
+            "a unix socket"
+        );
         assert!(!is_refused(&[]), "nothing");
         assert!(!is_refused(&[2, 0, 0]), "too short to be an address");
     }

@@ -29,6 +29,13 @@ pub struct MsgHdr {
     pub flags: c_int,
 }
 
+/// `struct mmsghdr` (sendmmsg(2)).
+#[repr(C)]
+pub struct MMsgHdr {
+    pub header: MsgHdr,
+    pub sent: u32,
+}
+
 /// Sets `errno`.
 pub fn set_errno(value: c_int) {
     // SAFETY: the C library gives a valid pointer to this thread's errno.

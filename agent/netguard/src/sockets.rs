@@ -1,7 +1,7 @@
 //! The functions that reach out.
 
 use crate::address::is_refused;
-use crate::libc::{next, set_errno, MsgHdr, EACCES};
+use crate::libc::{next, set_errno, MMsgHdr, MsgHdr, EACCES};
 use std::ffi::c_void;
 use std::mem::transmute;
 use std::os::raw::c_int;
@@ -49,7 +49,8 @@ pub unsafe extern "C" fn sendto(
     address: *const c_void,
     len: u32,
 ) -> isize {
-    type SendTo = unsafe extern "C" fn(c_int, *const c_void, usize, c_int, *const c_void, u32) -> isize;
+    type SendTo =
+        unsafe extern "C" fn(c_int, *const c_void, usize, c_int, *const c_void, u32) -> isize;
     if refused(address, len) {
         return -1;
     }
@@ -69,4 +70,27 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const MsgHdr, flags: c_int
     }
     let real: SendMsg = transmute(next("sendmsg\0"));
     real(fd, message, flags)
+}
+
+/// sendmmsg(2): refused as a whole when any of its messages is.
+///
+/// # Safety
+/// As of the function of the C library.
+#[no_mangle]
+pub unsafe extern "C" fn sendmmsg(
+    fd: c_int,
+    messages: *mut MMsgHdr,
+    count: u32,
+    flags: c_int,
+) -> c_int {
+    type SendMMsg = unsafe extern "C" fn(c_int, *mut MMsgHdr, u32, c_int) -> c_int;
+    if !messages.is_null() {
+        for message in std::slice::from_raw_parts(messages, count as usize) {
+            if refused(message.header.name, message.header.name_len) {
+                return -1;
+            }
+        }
+    }
+    let real: SendMMsg = transmute(next("sendmmsg\0"));
+    real(fd, messages, count, flags)
 }
