@@ -47,10 +47,7 @@ export class SharedTasks<T, P> {
     const report = (progress: P): void => {
       for (const listener of listeners) listener(progress);
     };
-    const before = this.#ending.get(key);
-    const promise = before
-      ? before.then(() => start(controller.signal, report))
-      : start(controller.signal, report);
+    const promise = this.#afterEnding(key, () => start(controller.signal, report));
     const shared: Shared<T, P> = { controller, listeners, waiters: 0, promise };
     this.#running.set(key, shared);
     const forget = (): void => {
@@ -58,6 +55,11 @@ export class SharedTasks<T, P> {
     };
     promise.then(forget, forget);
     return shared;
+  }
+
+  async #afterEnding(key: string, start: () => Promise<T>): Promise<T> {
+    await this.#ending.get(key);
+    return await start();
   }
 
   /** Cancels a task nobody waits for; it can no longer be joined. A task that has ended is not there any more. */
