@@ -135,7 +135,7 @@ export class BlobStore {
       // A broken connection is worth resuming; wrong content and a full disk are not.
       const wrapped = wrapHostError(error, 'cannot store a blob', 'storage_error');
       const isWrong = isCryoboxError(error, 'image_invalid') || wrapped.code === 'disk_full';
-      keep = options.resumable === true && !isWrong;
+      keep = options.resumable === true && !isWrong && (await hasContent(partial));
       throw wrapped.code === 'disk_full' ? wrapped : error;
     } finally {
       if (!keep) await rm(partial, { force: true });
@@ -173,6 +173,10 @@ export class BlobStore {
     await syncDirectory(this.#blobs);
     return { digest: actual, sizeBytes: length };
   }
+}
+
+async function hasContent(path: string): Promise<boolean> {
+  return ((await ifExists(stat(path)))?.size ?? 0) > 0;
 }
 
 async function hashExisting(path: string, hash: Hash): Promise<number> {

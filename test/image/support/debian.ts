@@ -1,7 +1,12 @@
 /** A Debian image that is made once and kept, because making it takes many seconds and the network. */
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { buildDebianImage } from '../../../src/image/build.js';
+import { decompress } from '../../../src/image/decompress.js';
+import { digestOf } from '../../../src/image/digest.js';
+import { mediaTypes } from '../../../src/image/documents.js';
 import { type Image, loadImage } from '../../../src/image/image.js';
 import { defaultLimits } from '../../../src/image/limits.js';
 import { BlobStore } from '../../../src/image/store.js';
@@ -29,4 +34,40 @@ export async function debianImage(): Promise<{ image: Image; store: BlobStore }>
   await writeFile(join(fresh, 'manifest-digest'), image.manifestDigest);
   await rename(fresh, home);
   return { image, store };
+}
+
+/** The image as an OCI layout with one plain layer, which tools that know no zstd can read. */
+export async function debianLayout(directory: string, tag: string): Promise<void> {
+  const { image, store } = await debianImage();
+  const layer = image.layers[0];
+  if (!layer) throw new Error('the image has no layer');
+  const blobs = join(directory, 'blobs/sha256');
+  await mkdir(blobs, { recursive: true });
+  const fileOf = (id: string): string => join(blobs, id.slice('sha256:'.length));
+  await pipeline(decompress(store.open(layer.digest)), createWriteStream(fileOf(layer.diffId)));
+  await copyFile(store.path(image.configDigest), fileOf(image.configDigest));
+  const manifest = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: mediaTypes.manifest,
+    config: {
+      mediaType: mediaTypes.config,
+      digest: image.configDigest,
+      size: await store.size(image.configDigest),
+    },
+    layers: [
+      { mediaType: mediaTypes.layer, digest: layer.diffId, size: (await stat(fileOf(layer.diffId))).size },
+    ],
+  });
+  await writeFile(fileOf(digestOf(Buffer.from(manifest))), manifest);
+  const descriptor = {
+    mediaType: mediaTypes.manifest,
+    digest: digestOf(Buffer.from(manifest)),
+    size: manifest.length,
+  };
+  const annotations = { 'org.opencontainers.image.ref.name': tag };
+  await writeFile(
+    join(directory, 'index.json'),
+    JSON.stringify({ schemaVersion: 2, manifests: [{ ...descriptor, annotations }] }),
+  );
+  await writeFile(join(directory, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
 }
