@@ -1,0 +1,121 @@
+import { webcrypto } from 'node:crypto';
+import { type FileHandle, open } from 'node:fs/promises';
+import { wrapHostError } from '../errors.js';
+import { CHUNK_BYTES, DIGEST_BYTES } from './layer-map.js';
+
+/** Chunks being hashed and written at once: the bound of a capture's memory, 8 MiB. */
+const maxChunksInFlight = 8;
+
+/** A piece of a chunk that must reach the disk. */
+interface ChunkPiece {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Writes a data file chunk by chunk and hashes each one on the thread pool, a few at a time. Chunks are added in order
+ * and begin at multiples of {@link CHUNK_BYTES}. A chunk's memory comes from `chunk()` and goes back by itself.
+ */
+export class ChunkFile {
+  readonly #handle: FileHandle;
+  readonly #what: string;
+  readonly #digests: Buffer[] = [];
+  readonly #free: Buffer[] = [];
+  #inFlight = new Set<Promise<void>>();
+  #failure: unknown;
+
+  private constructor(handle: FileHandle, what: string) {
+    this.#handle = handle;
+    this.#what = what;
+  }
+
+  /** Opens the file: `create` a new one, or `extend` one that is there. `what` is named in errors. */
+  static async open(path: string, mode: 'create' | 'extend', what: string): Promise<ChunkFile> {
+    try {
+      return new ChunkFile(await open(path, mode === 'create' ? 'wx+' : 'r+', 0o600), what);
+    } catch (error) {
+      throw wrapHostError(error, `creating ${what}`);
+    }
+  }
+
+  /** The descriptor, for reads of what is already there. */
+  get fd(): number {
+    return this.#handle.fd;
+  }
+
+  /** Memory for one chunk; waits while too many are under way. */
+  async chunk(): Promise<Buffer> {
+    while (this.#inFlight.size >= maxChunksInFlight) await Promise.race(this.#inFlight);
+    this.#throwFailure();
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  }
+
+  /** Adds the next chunk, `length` bytes of `chunk`; only `pieces` are written, the rest is known to be zero. */
+  add(chunk: Buffer, length: number, pieces: readonly ChunkPiece[]): void {
+    const index = this.#digests.length;
+    this.#digests.push(Buffer.alloc(DIGEST_BYTES));
+    if (pieces.length === 0) {
+      this.#free.push(chunk);
+      return;
+    }
+    const task = this.#store(index, chunk, length, pieces).then(
+      () => void this.#free.push(chunk),
+      (error: unknown) => {
+        this.#failure ??= error;
+      },
+    );
+    this.#inFlight.add(task);
+    void task.finally(() => this.#inFlight.delete(task));
+  }
+
+  /** Adds the next chunk, which is all zero and not written. */
+  addZero(): void {
+    this.#digests.push(Buffer.alloc(DIGEST_BYTES));
+  }
+
+  /** Makes a chunk that is in the file already known by its hash. */
+  addExisting(chunk: Buffer, length: number): void {
+    this.add(chunk, length, [{ start: 0, end: 0 }]);
+  }
+
+  /** Waits for everything, sets the length, makes it durable and closes. Returns the digests. */
+  async finish(lengthBytes: number): Promise<Buffer> {
+    await Promise.all(this.#inFlight);
+    this.#throwFailure();
+    try {
+      await this.#handle.truncate(lengthBytes);
+      await this.#handle.datasync();
+      await this.#handle.close();
+    } catch (error) {
+      throw wrapHostError(error, `writing ${this.#what}`);
+    }
+    return Buffer.concat(this.#digests);
+  }
+
+  /** Closes without finishing, after a failure. The caller removes the file. */
+  async abandon(): Promise<void> {
+    await Promise.all(this.#inFlight);
+    await this.#handle.close().catch(() => undefined);
+  }
+
+  async #store(index: number, chunk: Buffer, length: number, pieces: readonly ChunkPiece[]): Promise<void> {
+    const data = chunk.subarray(0, length);
+    const hashed = webcrypto.subtle.digest('SHA-256', data).then((digest) => {
+      this.#digests[index] = Buffer.from(digest);
+    });
+    const written = pieces.map((piece) => this.#write(chunk, piece, index * CHUNK_BYTES));
+    await Promise.all([hashed, ...written]);
+  }
+
+  async #write(chunk: Buffer, piece: ChunkPiece, base: number): Promise<void> {
+    let at = piece.start;
+    while (at < piece.end) {
+      const { bytesWritten } = await this.#handle.write(chunk, at, piece.end - at, base + at);
+      at += bytesWritten;
+    }
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw wrapHostError(this.#failure, `writing ${this.#what}`);
+  }
+}

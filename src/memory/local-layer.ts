@@ -1,0 +1,141 @@
+import { createHash } from 'node:crypto';
+import { readSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CryoboxError, errnoOf, wrapHostError } from '../errors.js';
+import { CHUNK_BYTES, DIGEST_BYTES, type LayerMap } from './layer-map.js';
+import type { LayerReader, OpenLayer, ResolveLayer } from './layer-reader.js';
+import { readMap } from './map-file.js';
+
+/** Name of the map inside a layer's directory. */
+const mapName = 'memory.map';
+/** Name of the data file inside a layer's directory; QEMU maps it when the layer is flat. */
+const pagesName = 'memory.pages';
+
+/** Path of a layer's map file. */
+export function mapPath(directory: string): string {
+  return join(directory, mapName);
+}
+
+/** Path of a layer's data file. */
+export function pagesPath(directory: string): string {
+  return join(directory, pagesName);
+}
+
+/** Reads a local layer's map. @throws integrity when it is missing or damaged. */
+export async function loadMap(directory: string, layerId: string): Promise<LayerMap> {
+  return readMap(mapPath(directory), layerId);
+}
+
+/** Opens layers in local directories; `resolve` says where each lies. */
+export function localLayers(resolve: ResolveLayer): OpenLayer {
+  return (layerId) => LocalLayer.open(resolve(layerId), layerId);
+}
+
+/** A layer in a local directory. Packed data is verified by its hash on first use, one chunk at a time. */
+class LocalLayer implements LayerReader {
+  readonly #layerId: string;
+  readonly #directory: string;
+  readonly #handle: FileHandle;
+  #map: Promise<LayerMap> | undefined;
+  #verified = new Set<number>();
+  #closed: Promise<void> | undefined;
+
+  private constructor(directory: string, layerId: string, handle: FileHandle) {
+    this.#directory = directory;
+    this.#layerId = layerId;
+    this.#handle = handle;
+  }
+
+  static async open(directory: string, layerId: string): Promise<LocalLayer> {
+    try {
+      return new LocalLayer(directory, layerId, await open(pagesPath(directory), 'r'));
+    } catch (error) {
+      const missing = errnoOf(error) === 'ENOENT';
+      throw wrapHostError(error, `opening memory layer ${layerId}`, missing ? 'integrity' : undefined);
+    }
+  }
+
+  async read(target: Buffer, offset: number, signal?: AbortSignal): Promise<void> {
+    const map = await this.#ownMap();
+    if (map.form === 'packed') {
+      const last = Math.floor((offset + target.length - 1) / CHUNK_BYTES);
+      for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk <= last; chunk += 1) {
+        if (signal?.aborted) throw new CryoboxError('cancelled', `reading memory layer ${this.#layerId}`);
+        if (!this.#verified.has(chunk)) await this.#verifyChunk(map, chunk);
+      }
+    }
+    await this.#fill(target, offset);
+  }
+
+  readSync(target: Buffer, offset: number): void {
+    let done = 0;
+    while (done < target.length) {
+      const got = readSync(this.#handle.fd, target, done, target.length - done, offset + done);
+      if (got === 0) throw this.#short(offset + done);
+      done += got;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed ??= this.#handle.close();
+    await this.#closed;
+  }
+
+  #ownMap(): Promise<LayerMap> {
+    this.#map ??= loadMap(this.#directory, this.#layerId);
+    return this.#map;
+  }
+
+  async #verifyChunk(map: LayerMap, chunk: number): Promise<void> {
+    const start = chunk * CHUNK_BYTES;
+    const data = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, map.dataBytes - start));
+    await this.#fill(data, start);
+    checkChunk(map, chunk, data);
+    this.#verified.add(chunk);
+  }
+
+  async #fill(target: Buffer, offset: number): Promise<void> {
+    let done = 0;
+    while (done < target.length) {
+      const { bytesRead } = await this.#readOnce(target, done, offset + done);
+      if (bytesRead === 0) throw this.#short(offset + done);
+      done += bytesRead;
+    }
+  }
+
+  async #readOnce(target: Buffer, done: number, position: number): Promise<{ bytesRead: number }> {
+    try {
+      return await this.#handle.read(target, done, target.length - done, position);
+    } catch (error) {
+      throw wrapHostError(error, `reading memory layer ${this.#layerId} at ${position}`);
+    }
+  }
+
+  #short(position: number): CryoboxError {
+    return new CryoboxError(
+      'integrity',
+      `memory layer ${this.#layerId}: its data ends at ${position}, more was expected`,
+      { details: { layer: this.#layerId, chunk: Math.floor(position / CHUNK_BYTES) } },
+    );
+  }
+}
+
+const zeroDigest = Buffer.alloc(DIGEST_BYTES);
+
+/**
+ * Compares a chunk with its digest; a digest of zeros stands for a chunk of zeros.
+ * @throws integrity naming layer and chunk.
+ */
+export function checkChunk(map: LayerMap, chunk: number, data: Buffer): void {
+  const expected = Buffer.from(map.digests.subarray(chunk * DIGEST_BYTES, (chunk + 1) * DIGEST_BYTES));
+  const isZero = expected.equals(zeroDigest);
+  const right = isZero
+    ? data.equals(Buffer.alloc(data.length))
+    : createHash('sha256').update(data).digest().equals(expected);
+  if (right) return;
+  const layer = map.layers[0];
+  throw new CryoboxError('integrity', `memory layer ${layer}: chunk ${chunk} does not match its SHA-256`, {
+    details: { layer, chunk },
+  });
+}
