@@ -35,7 +35,7 @@ export interface SavedMachine {
  * @throws machine_failed when the stream is damaged, ends early or holds pages of the RAM.
  */
 export async function readSavedMachine(
-  stream: AsyncIterable<Buffer>,
+  stream: AsyncIterable<Buffer> | Iterable<Buffer>,
   ramBlock: string,
 ): Promise<SavedMachine> {
   let blocks: readonly RamBlock[] = [];
