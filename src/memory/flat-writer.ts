@@ -22,7 +22,7 @@ export interface FlatOptions {
 
 /**
  * Writes a machine's whole memory as a flat data file: sparse, each page at its own offset, hashed chunk by chunk.
- * Durable when it returns; the map it returns is not yet written.
+ * The map it returns is not yet written, and nothing synced.
  */
 export async function writeFlat(options: FlatOptions): Promise<LayerMap> {
   const mode = options.firstBlockInPlace ? 'extend' : 'create';

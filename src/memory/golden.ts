@@ -5,9 +5,9 @@ import { IGNORE_SHARED, PAGE_BYTES, type RamBlock } from '../migration/format.js
 import type { PageSource } from '../migration/page-source.js';
 import { type ParsedStream, StreamParser } from '../migration/stream-parser.js';
 import { writeFlat } from './flat-writer.js';
+import { publishMap } from './layer-directory.js';
 import { type LayerMap, pagesOf } from './layer-map.js';
-import { mapPath, pagesPath } from './local-layer.js';
-import { writeMap } from './map-file.js';
+import { pagesPath } from './local-layer.js';
 
 /**
  * All blocks but the machine's RAM: firmware and ACPI tables, 0.7 MiB on q35. A display adapter's memory would count
@@ -95,8 +95,10 @@ export async function adoptGolden(options: {
   const source = await GoldenSource.open(path, saved);
   try {
     const map = await writeFlat({ path, layerId, source, firstBlockInPlace: true, signal: options.signal });
-    await writeMap(mapPath(directory), map);
+    await publishMap(directory, map);
     return map;
+  } catch (error) {
+    throw wrapHostError(error, `writing memory layer ${layerId}`);
   } finally {
     await source.close();
   }

@@ -22,7 +22,6 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { endianness } from 'node:os';
-import { writeFileDurably } from '../base/files.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
 import { EXTENT_WORDS } from './extents.js';
 import { type BlockMap, DIGEST_BYTES, type LayerForm, type LayerMap } from './layer-map.js';
@@ -156,16 +155,6 @@ function decodeNames(text: Buffer, count: number): string[] {
 function exactly(bytes: Buffer, at: number, length: number): Buffer {
   if (at + length > bytes.length) throw new RangeError('table behind the end');
   return bytes.subarray(at, at + length);
-}
-
-/** Writes a map file so that a crash leaves it whole or absent. */
-export async function writeMap(path: string, map: LayerMap): Promise<void> {
-  const bytes = encodeMap(map);
-  try {
-    await writeFileDurably(path, bytes);
-  } catch (error) {
-    throw wrapHostError(error, `writing the memory map of layer ${map.layers[0]}`);
-  }
 }
 
 /**

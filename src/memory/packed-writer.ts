@@ -36,7 +36,7 @@ export class PackedWriter {
     this.#pages += (end - start) / PAGE_BYTES;
   }
 
-  /** Makes the file durable. */
+  /** Closes the file; whoever publishes the layer makes it durable. */
   async finish(): Promise<{ dataBytes: number; digests: Buffer }> {
     this.#close();
     const dataBytes = this.#pages * PAGE_BYTES;

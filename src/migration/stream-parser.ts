@@ -194,7 +194,6 @@ export class StreamParser {
     if (!this.#has(5)) return false;
     if (this.#u32(1) !== this.#ramSectionId || this.#ramDone) throw this.#wrong('a part of the RAM section');
     this.#ramDone = type === sectionType.end;
-    this.#block = -1;
     return this.#advance(5, 'pages');
   }
 

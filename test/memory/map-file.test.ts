@@ -10,7 +10,7 @@ import {
   MAX_GENERATION,
   needsMerge,
 } from '../../src/memory/layer-map.js';
-import { decodeMap, encodeMap, readMap, writeMap } from '../../src/memory/map-file.js';
+import { decodeMap, encodeMap, readMap } from '../../src/memory/map-file.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const pages = 600;
@@ -99,7 +99,7 @@ describe('map file', () => {
   it('is refused under another id, and when it is missing', async () => {
     const directory = await temporaryDirectory();
     const path = join(directory, 'memory.map');
-    await writeMap(path, flat);
+    await writeFile(path, encodeMap(flat));
     await expect(readMap(path, 'lay_base')).resolves.toMatchObject({ generation: 0 });
     await expect(readMap(path, 'lay_other')).rejects.toThrow("the file is layer lay_base's");
     await expect(readMap(join(directory, 'none'), 'lay_base')).rejects.toMatchObject({ code: 'integrity' });
