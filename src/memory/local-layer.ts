@@ -27,9 +27,12 @@ export async function loadMap(directory: string, layerId: string): Promise<Layer
   return readMap(mapPath(directory), layerId);
 }
 
-/** Opens layers in local directories; `resolve` says where each lies. */
-export function localLayers(resolve: ResolveLayer): OpenLayer {
-  return (layerId) => LocalLayer.open(resolve(layerId), layerId);
+/**
+ * Opens layers in local directories; `resolve` says where each lies. `synchronous` reads on the calling thread: for a
+ * process with nothing else to do, where a trip to the thread pool costs more than a small read.
+ */
+export function localLayers(resolve: ResolveLayer, options: { synchronous?: boolean } = {}): OpenLayer {
+  return (layerId) => LocalLayer.open(resolve(layerId), layerId, options.synchronous ?? false);
 }
 
 /** A layer in a local directory. Packed data is verified by its hash on first use, one chunk at a time. */
@@ -37,19 +40,21 @@ class LocalLayer implements LayerReader {
   readonly #layerId: string;
   readonly #directory: string;
   readonly #handle: FileHandle;
+  readonly #synchronous: boolean;
   #map: Promise<LayerMap> | undefined;
   #verified = new Set<number>();
   #closed: Promise<void> | undefined;
 
-  private constructor(directory: string, layerId: string, handle: FileHandle) {
+  private constructor(directory: string, layerId: string, handle: FileHandle, synchronous: boolean) {
     this.#directory = directory;
     this.#layerId = layerId;
     this.#handle = handle;
+    this.#synchronous = synchronous;
   }
 
-  static async open(directory: string, layerId: string): Promise<LocalLayer> {
+  static async open(directory: string, layerId: string, synchronous: boolean): Promise<LocalLayer> {
     try {
-      return new LocalLayer(directory, layerId, await open(pagesPath(directory), 'r'));
+      return new LocalLayer(directory, layerId, await open(pagesPath(directory), 'r'), synchronous);
     } catch (error) {
       const missing = errnoOf(error) === 'ENOENT';
       throw wrapHostError(error, `opening memory layer ${layerId}`, missing ? 'integrity' : undefined);
@@ -65,13 +70,14 @@ class LocalLayer implements LayerReader {
         if (!this.#verified.has(chunk)) await this.#verifyChunk(map, chunk);
       }
     }
-    await this.#fill(target, offset);
+    if (this.#synchronous) this.readSync(target, offset);
+    else await this.#fill(target, offset);
   }
 
   readSync(target: Buffer, offset: number): void {
     let done = 0;
     while (done < target.length) {
-      const got = readSync(this.#handle.fd, target, done, target.length - done, offset + done);
+      const got = this.#readNow(target, done, offset + done);
       if (got === 0) throw this.#short(offset + done);
       done += got;
     }
@@ -107,6 +113,14 @@ class LocalLayer implements LayerReader {
   async #readOnce(target: Buffer, done: number, position: number): Promise<{ bytesRead: number }> {
     try {
       return await this.#handle.read(target, done, target.length - done, position);
+    } catch (error) {
+      throw wrapHostError(error, `reading memory layer ${this.#layerId} at ${position}`);
+    }
+  }
+
+  #readNow(target: Buffer, done: number, position: number): number {
+    try {
+      return readSync(this.#handle.fd, target, done, target.length - done, position);
     } catch (error) {
       throw wrapHostError(error, `reading memory layer ${this.#layerId} at ${position}`);
     }

@@ -1,0 +1,11 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Path of a source file's compiled form, for what must run as a process of its own; compiles what has changed. */
+export async function builtEntry(source: string): Promise<string> {
+  await promisify(execFile)(`${root}node_modules/.bin/tsc`, ['-b'], { cwd: root, timeout: 60_000 });
+  return `${root}dist/${source.replace(/\.ts$/, '.js')}`;
+}
