@@ -191,11 +191,10 @@ export class PostcopySource {
     ];
     await this.#sink.write(Buffer.concat(start));
     await this.#prefetch();
-    for (const [index, block] of blocks.entries()) {
-      const missing = [...this.#sent.missing(index, 0, this.#sent.pages(index))];
-      await this.#sink.write(postcopyDiscard(block, missing));
-    }
-    await this.#sink.write(postcopyPackage(deviceSections));
+    const discards = blocks.map((block, index) =>
+      postcopyDiscard(block, [...this.#sent.missing(index, 0, this.#sent.pages(index))]),
+    );
+    await this.#sink.write(Buffer.concat([...discards, postcopyPackage(deviceSections)]));
   }
 
   async #prefetch(): Promise<void> {
@@ -204,8 +203,9 @@ export class PostcopySource {
     for (const { block, page } of this.#options.prefetch ?? []) {
       const cluster = this.#clusterOf(block, page);
       if (block === 0 && cluster.startPage + cluster.pageCount > lastPage) continue;
-      await this.#send(block, cluster, 'prefetchedPages');
+      await this.#send(block, cluster, 'prefetchedPages', false);
     }
+    await this.#encoder.flush();
   }
 
   /** Answers faults, and pushes the rest when it is time, until every page with data is sent. */
