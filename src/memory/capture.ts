@@ -5,9 +5,8 @@ import { PAGE_BYTES, type RamBlock } from '../migration/format.js';
 import type { PageSource } from '../migration/page-source.js';
 import { DifferenceCollector, MAX_RUN_PAGES } from './difference-collector.js';
 import { writeFlat } from './flat-writer.js';
-import { createLayer } from './layer-directory.js';
+import { createLayer, type LayerPaths } from './layer-files.js';
 import { deriveMap, type LayerForm, type LayerMap, measure } from './layer-map.js';
-import { pagesPath } from './local-layer.js';
 import type { MemoryImage } from './memory-image.js';
 import { PackedWriter } from './packed-writer.js';
 import { ProcessMemory, type RamMapping, type WrittenRuns } from './process-memory.js';
@@ -28,8 +27,8 @@ export interface CaptureOptions {
   readonly mapping: RamMapping;
   /** What the machine was restored from. */
   readonly parent: MemoryImage;
-  /** Directory to create for the new layer. */
-  readonly directory: string;
+  /** The files to create for the new layer. */
+  readonly paths: LayerPaths;
   readonly layerId: string;
   /** The form of the new layer. Default: flat above {@link FLAT_ABOVE_BYTES} where that costs no more than twice. */
   readonly form?: LayerForm;
@@ -78,8 +77,8 @@ async function capturePacked(
   written: WrittenRuns,
 ): Promise<CaptureResult> {
   let comparedPages = 0;
-  const map = await createLayer(options.directory, options.layerId, async () => {
-    const writer = await PackedWriter.create(pagesPath(options.directory), options.layerId);
+  const map = await createLayer(options.paths, options.layerId, async (data) => {
+    const writer = new PackedWriter(data, options.layerId);
     try {
       const collector = new DifferenceCollector(options.parent, writer);
       await collectRuns(written, memory, collector);
@@ -120,9 +119,8 @@ async function captureFlat(
   written: WrittenRuns,
 ): Promise<CaptureResult> {
   const source = new LiveSource(options.parent, memory, written);
-  const path = pagesPath(options.directory);
-  const map = await createLayer(options.directory, options.layerId, () =>
-    writeFlat({ path, layerId: options.layerId, source }),
+  const map = await createLayer(options.paths, options.layerId, (data) =>
+    writeFlat({ data, layerId: options.layerId, source }),
   );
   const writtenBytes = measure(map.blocks.map((block) => block.extents)).dataBytes;
   return { map, comparedPages: written.writtenPages, writtenBytes };
@@ -181,13 +179,12 @@ class LiveSource implements PageSource {
  */
 export async function materialiseFlat(options: {
   image: MemoryImage;
-  directory: string;
+  paths: LayerPaths;
   layerId: string;
   signal?: AbortSignal;
 }): Promise<LayerMap> {
-  const { image, directory, layerId, signal } = options;
+  const { image, paths, layerId, signal } = options;
   if (image.map.layers.includes(layerId))
     throw new CryoboxError('internal', `memory layer ${layerId} cannot be made from itself`);
-  const path = pagesPath(directory);
-  return createLayer(directory, layerId, () => writeFlat({ path, layerId, source: image, signal }));
+  return createLayer(paths, layerId, (data) => writeFlat({ data, layerId, source: image, signal }));
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { wrapHostError } from '../errors.js';
 import { CHUNK_BYTES, DIGEST_BYTES } from './layer-map.js';
 
@@ -24,23 +24,10 @@ export class ChunkFile {
   #inFlight = new Set<Promise<void>>();
   #failure: unknown;
 
-  private constructor(handle: FileHandle, what: string) {
+  /** The handle stays the caller's: who opened it syncs and closes it. `what` is named in errors. */
+  constructor(handle: FileHandle, what: string) {
     this.#handle = handle;
     this.#what = what;
-  }
-
-  /** Opens the file: `create` a new one, or `extend` one that is there. `what` is named in errors. */
-  static async open(path: string, mode: 'create' | 'extend', what: string): Promise<ChunkFile> {
-    try {
-      return new ChunkFile(await open(path, mode === 'create' ? 'wx+' : 'r+', 0o600), what);
-    } catch (error) {
-      throw wrapHostError(error, `creating ${what}`);
-    }
-  }
-
-  /** The descriptor, for reads of what is already there. */
-  get fd(): number {
-    return this.#handle.fd;
   }
 
   /** Memory for one chunk; waits while too many are under way. */
@@ -80,23 +67,21 @@ export class ChunkFile {
     this.add(chunk, length, [{ start: 0, end: 0 }]);
   }
 
-  /** Waits for everything, sets the length and closes; the caller syncs. Returns the digests. */
+  /** Waits for everything and sets the length. Returns the digests. */
   async finish(lengthBytes: number): Promise<Buffer> {
     await Promise.all(this.#inFlight);
     this.#throwFailure();
     try {
       await this.#handle.truncate(lengthBytes);
-      await this.#handle.close();
     } catch (error) {
       throw wrapHostError(error, `writing ${this.#what}`);
     }
     return Buffer.concat(this.#digests);
   }
 
-  /** Closes without finishing, after a failure. The caller removes the file. */
+  /** Waits for what is under way, after a failure: only then may the file be closed. */
   async abandon(): Promise<void> {
     await Promise.all(this.#inFlight);
-    await this.#handle.close().catch(() => undefined);
   }
 
   async #write(chunk: Buffer, piece: ChunkPiece, base: number): Promise<void> {

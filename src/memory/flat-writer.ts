@@ -1,3 +1,4 @@
+import type { FileHandle } from 'node:fs/promises';
 import { CryoboxError } from '../errors.js';
 import { PAGE_BYTES } from '../migration/format.js';
 import type { PageSource } from '../migration/page-source.js';
@@ -11,8 +12,8 @@ const chunkPages = CHUNK_BYTES / PAGE_BYTES;
 
 /** What a flat data file is made of. */
 export interface FlatOptions {
-  /** The data file. */
-  readonly path: string;
+  /** The data file; it stays the caller's. */
+  readonly data: FileHandle;
   readonly layerId: string;
   readonly source: PageSource;
   /** The file is there and holds the first block already: its pages are hashed, not written. */
@@ -25,8 +26,7 @@ export interface FlatOptions {
  * The map it returns is not yet written, and nothing synced.
  */
 export async function writeFlat(options: FlatOptions): Promise<LayerMap> {
-  const mode = options.firstBlockInPlace ? 'extend' : 'create';
-  const file = await ChunkFile.open(options.path, mode, `the data of memory layer ${options.layerId}`);
+  const file = new ChunkFile(options.data, `the data of memory layer ${options.layerId}`);
   try {
     return await new FlatWriter(options, file).run();
   } catch (error) {

@@ -1,13 +1,12 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { CryoboxError, wrapHostError } from '../errors.js';
 import type { PageRange } from '../migration/encode.js';
 import { IGNORE_SHARED, PAGE_BYTES, type RamBlock } from '../migration/format.js';
 import type { PageSource } from '../migration/page-source.js';
 import { type ParsedStream, StreamParser } from '../migration/stream-parser.js';
 import { writeFlat } from './flat-writer.js';
-import { publishMap } from './layer-directory.js';
-import { type LayerMap, pagesOf } from './layer-map.js';
-import { pagesPath } from './local-layer.js';
+import { addMap, type LayerPaths } from './layer-files.js';
+import type { LayerMap } from './layer-map.js';
 
 /**
  * All blocks but the machine's RAM: firmware and ACPI tables, 0.7 MiB on q35. A display adapter's memory would count
@@ -79,28 +78,35 @@ export async function readSavedMachine(
 }
 
 /**
- * Turns the file that was a golden machine's shared RAM into a flat layer, generation 0: the file `memory.pages` in
- * `directory` is scanned and hashed, the small blocks are put behind it, and the map is written. QEMU must have
- * exited, or at least never write the file again.
- * @throws storage_error or disk_full; the directory is left to the caller.
+ * Turns the file that was a golden machine's shared RAM into a flat layer, generation 0: the file `paths.pages` is
+ * scanned and hashed, the small blocks are put behind the RAM, and the map is written. QEMU must have exited, or at
+ * least never write the file again. Durable when it returns; after a failure there is no map.
+ * @throws storage_error or disk_full; integrity when the file is not of the RAM's size.
  */
 export async function adoptGolden(options: {
-  directory: string;
+  paths: LayerPaths;
   layerId: string;
   saved: SavedMachine;
   signal?: AbortSignal;
 }): Promise<LayerMap> {
-  const { directory, layerId, saved } = options;
-  const path = pagesPath(directory);
-  const source = await GoldenSource.open(path, saved);
+  const { paths, layerId, saved, signal } = options;
+  const what = `adopting golden memory as layer ${layerId}`;
+  const data = await open(paths.pages, 'r+').catch((error: unknown) => {
+    throw wrapHostError(error, what);
+  });
   try {
-    const map = await writeFlat({ path, layerId, source, firstBlockInPlace: true, signal: options.signal });
-    await publishMap(directory, map);
-    return map;
+    const { size } = await data.stat();
+    const expected = saved.blocks[0]?.sizeBytes;
+    if (size !== expected)
+      throw new CryoboxError('integrity', `golden memory: expected ${expected} bytes, got ${size}`);
+    const source = new GoldenSource(saved, data);
+    return await addMap(data, paths, () =>
+      writeFlat({ data, layerId, source, firstBlockInPlace: true, signal }),
+    );
   } catch (error) {
-    throw wrapHostError(error, `writing memory layer ${layerId}`);
+    throw wrapHostError(error, what);
   } finally {
-    await source.close();
+    await data.close();
   }
 }
 
@@ -108,25 +114,12 @@ export async function adoptGolden(options: {
 class GoldenSource implements PageSource {
   readonly blocks: readonly RamBlock[];
   readonly #small: readonly Buffer[];
-  readonly #file: Awaited<ReturnType<typeof open>>;
+  readonly #file: FileHandle;
 
-  private constructor(saved: SavedMachine, file: Awaited<ReturnType<typeof open>>) {
+  constructor(saved: SavedMachine, file: FileHandle) {
     this.blocks = saved.blocks;
     this.#small = saved.smallBlocks;
     this.#file = file;
-  }
-
-  static async open(path: string, saved: SavedMachine): Promise<GoldenSource> {
-    try {
-      const file = await open(path, 'r');
-      const { size } = await file.stat();
-      const expected = saved.blocks[0] ? pagesOf(saved.blocks[0]) * PAGE_BYTES : 0;
-      if (size === expected) return new GoldenSource(saved, file);
-      await file.close();
-      throw new CryoboxError('integrity', `golden memory: expected ${expected} bytes, got ${size}`);
-    } catch (error) {
-      throw wrapHostError(error, 'opening the golden memory');
-    }
   }
 
   dataRanges(_block: number, startPage: number, pageCount: number): PageRange[] {
@@ -143,9 +136,5 @@ class GoldenSource implements PageSource {
     const { bytesRead } = await this.#file.read(target, 0, pageCount * PAGE_BYTES, at);
     if (bytesRead !== pageCount * PAGE_BYTES)
       throw new CryoboxError('integrity', `golden memory: it ends at ${at + bytesRead}`);
-  }
-
-  async close(): Promise<void> {
-    await this.#file.close();
   }
 }

@@ -1,13 +1,5 @@
 import { PAGE_BYTES, type RamBlock } from '../migration/format.js';
-import {
-  countPages,
-  differingExtents,
-  EXTENT_WORDS,
-  ExtentBuilder,
-  extentAt,
-  overlayExtents,
-  ZERO,
-} from './extents.js';
+import { countPages, differingExtents, EXTENT_WORDS, overlayExtents, ZERO } from './extents.js';
 
 /**
  * How a layer's data file is laid out. `packed`: the pages that differ from the parent, in address order. `flat`: the
@@ -146,14 +138,4 @@ export function measure(lists: readonly Uint32Array[]): { dataBytes: number; tot
     total += pages;
   }
   return { dataBytes: data * PAGE_BYTES, totalBytes: total * PAGE_BYTES };
-}
-
-/** Joins neighbours that continue each other; the list must be sorted and without overlaps. */
-export function normalise(extents: Uint32Array): Uint32Array {
-  const out = new ExtentBuilder();
-  for (let index = 0; index < extents.length / EXTENT_WORDS; index += 1) {
-    const { startPage, pageCount, layer, dataPage } = extentAt(extents, index);
-    out.add(startPage, pageCount, layer, dataPage);
-  }
-  return out.finish();
 }

@@ -20,6 +20,3 @@ export interface LayerReader {
 
 /** Opens the layer of an id. @throws not_found or integrity when there is no such layer. */
 export type OpenLayer = (layerId: string) => Promise<LayerReader>;
-
-/** The directory a local layer's files lie in. */
-export type ResolveLayer = (layerId: string) => string;

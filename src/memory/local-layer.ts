@@ -1,60 +1,43 @@
 import { createHash } from 'node:crypto';
 import { readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { join } from 'node:path';
 import { CryoboxError, errnoOf, wrapHostError } from '../errors.js';
+import type { LayerPaths } from './layer-files.js';
 import { CHUNK_BYTES, DIGEST_BYTES, type LayerMap } from './layer-map.js';
-import type { LayerReader, OpenLayer, ResolveLayer } from './layer-reader.js';
+import type { LayerReader, OpenLayer } from './layer-reader.js';
 import { readMap } from './map-file.js';
 
-/** Name of the map inside a layer's directory. */
-const mapName = 'memory.map';
-/** Name of the data file inside a layer's directory; QEMU maps it when the layer is flat. */
-const pagesName = 'memory.pages';
-
-/** Path of a layer's map file. */
-export function mapPath(directory: string): string {
-  return join(directory, mapName);
-}
-
-/** Path of a layer's data file. */
-export function pagesPath(directory: string): string {
-  return join(directory, pagesName);
-}
-
-/** Reads a local layer's map. @throws integrity when it is missing or damaged. */
-export async function loadMap(directory: string, layerId: string): Promise<LayerMap> {
-  return readMap(mapPath(directory), layerId);
-}
-
 /**
- * Opens layers in local directories; `resolve` says where each lies. `synchronous` reads on the calling thread: for a
+ * Opens layers in local files; `resolve` says where each lies. `synchronous` reads on the calling thread: for a
  * process with nothing else to do, where a trip to the thread pool costs more than a small read.
  */
-export function localLayers(resolve: ResolveLayer, options: { synchronous?: boolean } = {}): OpenLayer {
+export function localLayers(
+  resolve: (layerId: string) => LayerPaths,
+  options: { synchronous?: boolean } = {},
+): OpenLayer {
   return (layerId) => LocalLayer.open(resolve(layerId), layerId, options.synchronous ?? false);
 }
 
-/** A layer in a local directory. Packed data is verified by its hash on first use, one chunk at a time. */
+/** A layer in local files. Packed data is verified by its hash on first use, one chunk at a time. */
 class LocalLayer implements LayerReader {
   readonly #layerId: string;
-  readonly #directory: string;
+  readonly #paths: LayerPaths;
   readonly #handle: FileHandle;
   readonly #synchronous: boolean;
   #map: Promise<LayerMap> | undefined;
   #verified = new Set<number>();
   #closed: Promise<void> | undefined;
 
-  private constructor(directory: string, layerId: string, handle: FileHandle, synchronous: boolean) {
-    this.#directory = directory;
+  private constructor(paths: LayerPaths, layerId: string, handle: FileHandle, synchronous: boolean) {
+    this.#paths = paths;
     this.#layerId = layerId;
     this.#handle = handle;
     this.#synchronous = synchronous;
   }
 
-  static async open(directory: string, layerId: string, synchronous: boolean): Promise<LocalLayer> {
+  static async open(paths: LayerPaths, layerId: string, synchronous: boolean): Promise<LocalLayer> {
     try {
-      return new LocalLayer(directory, layerId, await open(pagesPath(directory), 'r'), synchronous);
+      return new LocalLayer(paths, layerId, await open(paths.pages, 'r'), synchronous);
     } catch (error) {
       const missing = errnoOf(error) === 'ENOENT';
       throw wrapHostError(error, `opening memory layer ${layerId}`, missing ? 'integrity' : undefined);
@@ -89,7 +72,7 @@ class LocalLayer implements LayerReader {
   }
 
   #ownMap(): Promise<LayerMap> {
-    this.#map ??= loadMap(this.#directory, this.#layerId);
+    this.#map ??= readMap(this.#paths.map, this.#layerId);
     return this.#map;
   }
 

@@ -1,3 +1,4 @@
+import type { FileHandle } from 'node:fs/promises';
 import { PAGE_BYTES } from '../migration/format.js';
 import { ChunkFile } from './chunk-file.js';
 import { CHUNK_BYTES } from './layer-map.js';
@@ -9,13 +10,9 @@ export class PackedWriter {
   #used = 0;
   #pages = 0;
 
-  private constructor(file: ChunkFile) {
-    this.#file = file;
-  }
-
-  /** Creates the data file. @throws storage_error when it exists. */
-  static async create(path: string, layerId: string): Promise<PackedWriter> {
-    return new PackedWriter(await ChunkFile.open(path, 'create', `the data of memory layer ${layerId}`));
+  /** Writes into an empty file, which stays the caller's. */
+  constructor(data: FileHandle, layerId: string) {
+    this.#file = new ChunkFile(data, `the data of memory layer ${layerId}`);
   }
 
   /** Pages written so far: the data page the next one gets. */
@@ -36,14 +33,14 @@ export class PackedWriter {
     this.#pages += (end - start) / PAGE_BYTES;
   }
 
-  /** Closes the file; whoever publishes the layer makes it durable. */
+  /** Ends the data; who opened the file makes it durable. */
   async finish(): Promise<{ dataBytes: number; digests: Buffer }> {
     this.#close();
     const dataBytes = this.#pages * PAGE_BYTES;
     return { dataBytes, digests: await this.#file.finish(dataBytes) };
   }
 
-  /** Gives up; the caller removes the file. */
+  /** Gives up; the caller closes and removes the file. */
   async abandon(): Promise<void> {
     await this.#file.abandon();
   }

@@ -1,5 +1,6 @@
 import { CryoboxError } from '../errors.js';
 import type { PostcopyStats, PostcopyTuning } from '../migration/postcopy.js';
+import type { LayerPaths } from './layer-files.js';
 
 /** What a page server process is told, as JSON on its standard input. */
 export interface PageServerConfig extends PostcopyTuning {
@@ -7,9 +8,9 @@ export interface PageServerConfig extends PostcopyTuning {
   readonly socketPath: string;
   /** Such as `pc-q35-7.2`. */
   readonly machineType: string;
-  /** The layer to supply, and the directory of it and of every layer it refers to. */
+  /** The layer to supply, and the files of it and of every layer it refers to. */
   readonly layerId: string;
-  readonly layerDirectories: Readonly<Record<string, string>>;
+  readonly layers: Readonly<Record<string, LayerPaths>>;
   /** A device state file (QMP `xen-save-devices-state`, or encodeDeviceState()). */
   readonly deviceStatePath: string;
   /** A recorded working set to send first; done without where it is missing or damaged. */
@@ -48,6 +49,6 @@ export function parsePageServerConfig(text: string): PageServerConfig {
   }
   for (const key of ['socketPath', 'machineType', 'layerId', 'deviceStatePath'] as const)
     if (typeof value[key] !== 'string') throw wrong(`expected a string ${key}`);
-  if (typeof value.layerDirectories !== 'object') throw wrong('expected layerDirectories');
+  if (typeof value.layers !== 'object' || value.layers === null) throw wrong('expected layers');
   return value as PageServerConfig;
 }

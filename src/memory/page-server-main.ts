@@ -9,8 +9,10 @@ import { connectUnix } from '../base/socket.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { MAX_DEVICE_STATE_BYTES, parseDeviceState } from '../migration/device-state.js';
 import { type PageAddress, PostcopySource, type PostcopyStats } from '../migration/postcopy.js';
+import type { LayerPaths } from './layer-files.js';
 import { pagesOf } from './layer-map.js';
-import { loadMap, localLayers } from './local-layer.js';
+import { localLayers } from './local-layer.js';
+import { readMap } from './map-file.js';
 import { MemoryImage } from './memory-image.js';
 import {
   MAX_CONFIG_BYTES,
@@ -90,14 +92,13 @@ function attend(source: PostcopySource, recordPath: string | undefined): () => v
 async function main(): Promise<void> {
   const startedAt = performance.now();
   const config = await readConfig();
-  const directoryOf = (layerId: string): string => {
-    const directory = config.layerDirectories[layerId];
-    if (directory === undefined)
-      throw new CryoboxError('not_found', `memory layer ${layerId}: no directory given`);
-    return directory;
+  const pathsOf = (layerId: string): LayerPaths => {
+    const paths = config.layers[layerId];
+    if (paths === undefined) throw new CryoboxError('not_found', `memory layer ${layerId}: no files given`);
+    return paths;
   };
-  const map = await loadMap(directoryOf(config.layerId), config.layerId);
-  const image = await MemoryImage.open(map, localLayers(directoryOf, { synchronous: true }));
+  const map = await readMap(pathsOf(config.layerId).map, config.layerId);
+  const image = await MemoryImage.open(map, localLayers(pathsOf, { synchronous: true }));
   const prefetch = await prefetchOf(config, image);
   const deviceSections = await readDeviceState(config.deviceStatePath);
   const source = new PostcopySource({

@@ -3,9 +3,8 @@ import { PAGE_BYTES, type RamBlock } from '../migration/format.js';
 import { StreamParser } from '../migration/stream-parser.js';
 import type { CaptureResult } from './capture.js';
 import { DifferenceCollector, MAX_RUN_PAGES } from './difference-collector.js';
-import { createLayer } from './layer-directory.js';
+import { createLayer, type LayerPaths } from './layer-files.js';
 import { deriveMap } from './layer-map.js';
-import { pagesPath } from './local-layer.js';
 import type { MemoryImage } from './memory-image.js';
 import { PackedWriter } from './packed-writer.js';
 
@@ -24,18 +23,18 @@ export interface StreamCaptureResult extends CaptureResult {
 export async function captureStream(options: {
   stream: AsyncIterable<Buffer>;
   parent: MemoryImage;
-  directory: string;
+  paths: LayerPaths;
   layerId: string;
 }): Promise<StreamCaptureResult> {
   let rest: Omit<StreamCaptureResult, 'map' | 'writtenBytes'> | undefined;
-  const map = await createLayer(options.directory, options.layerId, async () => {
-    const writer = await PackedWriter.create(pagesPath(options.directory), options.layerId);
+  const map = await createLayer(options.paths, options.layerId, async (data) => {
+    const writer = new PackedWriter(data, options.layerId);
     try {
       const collector = new DifferenceCollector(options.parent, writer);
       const runs = new RunAssembler(options.parent, collector);
       const parser = new StreamParser({
         onBlocks: (blocks) => runs.checkBlocks(blocks),
-        onPage: (block, page, data) => runs.page(block, page, data),
+        onPage: (block, page, content) => runs.page(block, page, content),
         onZeroPage: (block, page) => runs.page(block, page, undefined),
       });
       for await (const piece of options.stream) {

@@ -1,18 +1,20 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { CryoboxError, wrapHostError } from '../errors.js';
+import type { LayerPaths } from './layer-files.js';
 import { CHUNK_BYTES, type LayerMap } from './layer-map.js';
-import { checkChunk, loadMap, pagesPath } from './local-layer.js';
+import { checkChunk } from './local-layer.js';
+import { readMap } from './map-file.js';
 
 /**
  * Reads a local layer whole: its map with its checksum, the length of its data file, every chunk's SHA-256.
  * @returns the bytes of data read.
  * @throws integrity naming layer and chunk (also in `details`); cancelled; storage_error.
  */
-export async function verifyLayer(directory: string, layerId: string, signal?: AbortSignal): Promise<number> {
-  const map = await loadMap(directory, layerId);
+export async function verifyLayer(paths: LayerPaths, layerId: string, signal?: AbortSignal): Promise<number> {
+  const map = await readMap(paths.map, layerId);
   let handle: FileHandle;
   try {
-    handle = await open(pagesPath(directory), 'r');
+    handle = await open(paths.pages, 'r');
   } catch (error) {
     throw wrapHostError(error, `opening memory layer ${layerId}`, 'integrity');
   }

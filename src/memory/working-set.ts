@@ -18,11 +18,11 @@ const digestBytes = 32;
  * Entries kept, each with its group of pages: more than that is no working set but most of the memory, which is
  * better mapped than pushed.
  */
-export const MAX_WORKING_SET_ENTRIES = 64 * 1024;
+const maxEntries = 64 * 1024;
 
-/** Writes a working set; what is over {@link MAX_WORKING_SET_ENTRIES} is left out. */
+/** Writes a working set; what is over 64 Ki entries is left out. */
 export async function writeWorkingSet(path: string, pages: readonly PageAddress[]): Promise<void> {
-  const kept = pages.slice(0, MAX_WORKING_SET_ENTRIES);
+  const kept = pages.slice(0, maxEntries);
   const body = Buffer.alloc(headerBytes + kept.length * entryBytes);
   body.write(magic, 0, 'latin1');
   body.writeUInt32LE(version, 8);
@@ -71,7 +71,7 @@ async function readBounded(path: string): Promise<Buffer | undefined> {
     const handle = await open(path, 'r');
     try {
       const { size } = await handle.stat();
-      if (size > headerBytes + MAX_WORKING_SET_ENTRIES * entryBytes + digestBytes)
+      if (size > headerBytes + maxEntries * entryBytes + digestBytes)
         throw new CryoboxError('integrity', `working set: ${size} bytes are too many`);
       return await handle.readFile();
     } finally {

@@ -1,12 +1,13 @@
-import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadState, saveDeviceState } from '../../src/machine/state.js';
 import { type CaptureOptions, type CaptureResult, captureProcess } from '../../src/memory/capture.js';
 import { adoptGolden, readSavedMachine, type SavedMachine } from '../../src/memory/golden.js';
+import type { LayerPaths } from '../../src/memory/layer-files.js';
 import type { LayerMap } from '../../src/memory/layer-map.js';
-import { localLayers, pagesPath } from '../../src/memory/local-layer.js';
+import { localLayers } from '../../src/memory/local-layer.js';
 import { MemoryImage } from '../../src/memory/memory-image.js';
 import {
   type FlatCandidate,
@@ -67,7 +68,10 @@ export class Lab {
     return { map, deviceSections: this.saved.deviceSections };
   }
 
-  layerDirectory = (layerId: string): string => join(this.directory, layerId);
+  layerPaths = (layerId: string): LayerPaths => ({
+    map: join(this.directory, `${layerId}.map`),
+    pages: join(this.directory, layerId),
+  });
 
   newLayerId(): string {
     this.#next += 1;
@@ -75,7 +79,7 @@ export class Lab {
   }
 
   async image(map: LayerMap): Promise<MemoryImage> {
-    const image = await MemoryImage.open(map, localLayers(this.layerDirectory));
+    const image = await MemoryImage.open(map, localLayers(this.layerPaths));
     this.#images.push(image);
     return image;
   }
@@ -93,7 +97,7 @@ export class Lab {
   async resume(paused: Paused, candidates: readonly FlatCandidate[] = this.flats): Promise<Running> {
     const image = await this.image(paused.map);
     const plan = planResume(paused.map, candidates);
-    const path = pagesPath(this.layerDirectory(plan.baseLayerId));
+    const path = this.layerPaths(plan.baseLayerId).pages;
     const machine = await this.waiting(`memory-backend-file,mem-path=${path},share=off`);
     const sent = await this.load(machine, { paused, image, plan });
     return { machine, image, plan, sent };
@@ -146,11 +150,11 @@ export class Lab {
     return captureProcess({
       pid: running.machine.pid,
       mapping: {
-        file: pagesPath(this.layerDirectory(running.plan.baseLayerId)),
+        file: this.layerPaths(running.plan.baseLayerId).pages,
         sizeBytes: this.memoryMiB * 2 ** 20,
       },
       parent: running.image,
-      directory: this.layerDirectory(layerId),
+      paths: this.layerPaths(layerId),
       ...more,
       layerId,
     });
@@ -169,8 +173,7 @@ export class Lab {
 
   async #freezeGolden(): Promise<void> {
     const layerId = 'golden';
-    await mkdir(this.layerDirectory(layerId));
-    const path = join(this.directory, 'golden-ram');
+    const { pages: path } = this.layerPaths(layerId);
     const machine = await MiniMachine.start({
       directory: join(this.directory, 'golden-machine'),
       memoryMiB: this.memoryMiB,
@@ -184,8 +187,7 @@ export class Lab {
     const stream = await saveDeviceState(machine.qmp, machine.directory);
     await this.kill(machine);
     this.#saved = await readSavedMachine([stream], 'mem');
-    await rename(path, pagesPath(this.layerDirectory(layerId)));
-    const map = await adoptGolden({ directory: this.layerDirectory(layerId), layerId, saved: this.#saved });
+    const map = await adoptGolden({ paths: this.layerPaths(layerId), layerId, saved: this.#saved });
     this.flats.push({ map });
   }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { materialiseFlat } from '../../src/memory/capture.js';
 import { EXTENT_WORDS } from '../../src/memory/extents.js';
-import { localLayers, pagesPath } from '../../src/memory/local-layer.js';
+import { localLayers } from '../../src/memory/local-layer.js';
 import { MemoryImage } from '../../src/memory/memory-image.js';
 import { canReadProcess } from '../../src/memory/process-memory.js';
 import { planResume } from '../../src/memory/resume.js';
@@ -64,8 +64,8 @@ describe('memory of a machine', () => {
     expect(lab.saved.machineType).toBe('pc-q35-7.2');
     expect(map.blocks[0]).toMatchObject({ name: 'mem', sizeBytes: memoryMiB * 2 ** 20 });
     expect(map.blocks.map((block) => block.name)).toContain('pc.bios');
-    await expect(verifyLayer(lab.layerDirectory('golden'), 'golden')).resolves.toBe(map.dataBytes);
-    const { blocks, size } = await stat(pagesPath(lab.layerDirectory('golden')));
+    await expect(verifyLayer(lab.layerPaths('golden'), 'golden')).resolves.toBe(map.dataBytes);
+    const { blocks, size } = await stat(lab.layerPaths('golden').pages);
     expect(blocks * 512).toBeLessThan(size);
   });
 
@@ -118,13 +118,13 @@ describe('memory of a machine', () => {
     const streamed = await captureStream({
       stream,
       parent: running.image,
-      directory: lab.layerDirectory('streamed'),
+      paths: lab.layerPaths('streamed'),
       layerId: 'lay_same',
     });
     await done();
     expect(streamed.map).toEqual(packed.map);
     const [one, other] = await Promise.all(
-      ['lay_same', 'streamed'].map((name) => readFile(pagesPath(lab.layerDirectory(name)))),
+      ['lay_same', 'streamed'].map((name) => readFile(lab.layerPaths(name).pages)),
     );
     expect(one?.equals(other ?? Buffer.alloc(0))).toBe(true);
     expect(streamed.deviceSections.length).toBeGreaterThan(10_000);
@@ -148,11 +148,11 @@ describe('memory of a machine', () => {
 
     const merged = await materialiseFlat({
       image: await lab.image(packed.map),
-      directory: lab.layerDirectory('merged'),
+      paths: lab.layerPaths('merged'),
       layerId: 'merged',
     });
     expect(merged).toMatchObject({ form: 'flat', generation: 0, layers: ['merged'] });
-    await verifyLayer(lab.layerDirectory('merged'), 'merged');
+    await verifyLayer(lab.layerPaths('merged'), 'merged');
     const candidates = [...lab.flats, { map: merged, madeOf: packed.map }];
     expect(planResume(packed.map, lab.flats).streamBytes).toBeGreaterThan(5 * 2 ** 20);
     const plan = planResume(packed.map, candidates);
@@ -190,12 +190,12 @@ describe('damage and failure', () => {
     await running.machine.run(fill('a', 3));
     const paused = await lab.pause(running);
     const layerId = paused.map.layers[0] ?? '';
-    const path = pagesPath(lab.layerDirectory(layerId));
+    const path = lab.layerPaths(layerId).pages;
     const file = await open(path, 'r+');
     await file.write(Buffer.from([0xff, 0, 0xff]), 0, 3, 2 ** 20 + 77);
     await file.close();
     const damage = { code: 'integrity', details: { layer: layerId, chunk: 1 } };
-    await expect(verifyLayer(lab.layerDirectory(layerId), layerId)).rejects.toMatchObject(damage);
+    await expect(verifyLayer(lab.layerPaths(layerId), layerId)).rejects.toMatchObject(damage);
     await expect(lab.resume(paused)).rejects.toMatchObject(damage);
   });
 
@@ -204,10 +204,10 @@ describe('damage and failure', () => {
     await running.machine.run(fill('a', 1));
     const paused = await lab.pause(running);
     const layerId = paused.map.layers[0] ?? '';
-    const file = await open(pagesPath(lab.layerDirectory(layerId)), 'r+');
+    const file = await open(lab.layerPaths(layerId).pages, 'r+');
     await file.truncate(4096);
     await file.close();
-    await expect(verifyLayer(lab.layerDirectory(layerId), layerId)).rejects.toMatchObject({
+    await expect(verifyLayer(lab.layerPaths(layerId), layerId)).rejects.toMatchObject({
       code: 'integrity',
     });
     await expect(lab.resume(paused)).rejects.toMatchObject({ code: 'integrity' });
@@ -215,7 +215,7 @@ describe('damage and failure', () => {
 
   it('a missing layer is an integrity error', async () => {
     const map = { ...lab.golden.map, layers: ['lay_gone'] };
-    await expect(MemoryImage.open(map, localLayers(lab.layerDirectory))).rejects.toMatchObject({
+    await expect(MemoryImage.open(map, localLayers(lab.layerPaths))).rejects.toMatchObject({
       code: 'integrity',
     });
   });
@@ -224,20 +224,20 @@ describe('damage and failure', () => {
     const running = await lab.resume(lab.golden);
     await running.machine.qmp.execute('stop');
     const sizeBytes = memoryMiB * 2 ** 20 * 2;
-    const directory = lab.layerDirectory('lay_failed');
-    const mapping = { file: pagesPath(lab.layerDirectory('golden')), sizeBytes };
+    const paths = lab.layerPaths('lay_failed');
+    const mapping = { file: lab.layerPaths('golden').pages, sizeBytes };
     await expect(lab.capture(running, { layerId: 'lay_failed', mapping })).rejects.toMatchObject({
       code: 'machine_failed',
     });
-    await expect(stat(directory)).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(stat(paths.pages)).rejects.toMatchObject({ code: 'ENOENT' });
     const { stream } = await migrationOf(running.machine);
     const broken = (async function* cut() {
       yield stream.read(1000) ?? ((await once(stream, 'data'))[0] as Buffer).subarray(0, 1000);
       stream.destroy();
     })();
-    const cut = captureStream({ stream: broken, parent: running.image, directory, layerId: 'lay_failed' });
+    const cut = captureStream({ stream: broken, parent: running.image, paths, layerId: 'lay_failed' });
     await expect(cut).rejects.toMatchObject({ code: 'machine_failed' });
-    await expect(stat(directory)).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(stat(paths.pages)).rejects.toMatchObject({ code: 'ENOENT' });
     await running.machine.qmp.execute('cont');
     expect(await running.machine.run('echo alive')).toBe('alive');
     await lab.kill(running.machine);

@@ -1,9 +1,8 @@
-import { cp, open, writeFile } from 'node:fs/promises';
+import { copyFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CaptureResult, captureProcess } from '../../src/memory/capture.js';
 import { measure } from '../../src/memory/layer-map.js';
-import { pagesPath } from '../../src/memory/local-layer.js';
 import { type PageServer, readPageServerLog, startPageServer } from '../../src/memory/page-server.js';
 import type { PageServerConfig, PageServerEvent } from '../../src/memory/page-server-config.js';
 import { encodeDeviceState } from '../../src/migration/device-state.js';
@@ -51,12 +50,12 @@ async function resumeLazily(more: Partial<PageServerConfig> = {}): Promise<Lazy>
   const resumed = machine.qmp.waitFor('the start of the guest', ({ event }) => event === 'RESUME');
   const deviceStatePath = join(machine.directory, 'device.state');
   await writeFile(deviceStatePath, encodeDeviceState(paused.deviceSections));
-  const directories = paused.map.layers.map((id) => [id, lab.layerDirectory(id)]);
+  const layers = paused.map.layers.map((id) => [id, lab.layerPaths(id)]);
   server.serve({
     socketPath: join(machine.directory, 'incoming.sock'),
     machineType: lab.saved.machineType,
     layerId: paused.map.layers[0] ?? '',
-    layerDirectories: Object.fromEntries(directories),
+    layers: Object.fromEntries(layers),
     deviceStatePath,
     ...more,
   });
@@ -131,7 +130,7 @@ describe('page server', () => {
         pid: lazy.machine.pid,
         mapping: { sizeBytes: memoryMiB * 2 ** 20 },
         parent: image,
-        directory: lab.layerDirectory(layerId),
+        paths: lab.layerPaths(layerId),
         layerId,
       });
     await lab.freeze(lazy.machine);
@@ -171,13 +170,14 @@ describe('page server', () => {
 
   it('a damaged layer fails it with layer and chunk in its message', async () => {
     const layerId = paused.map.layers[0] ?? '';
-    const directory = join(lab.directory, 'damaged');
-    await cp(lab.layerDirectory(layerId), directory, { recursive: true });
-    const file = await open(pagesPath(directory), 'r+');
+    const { map, pages } = lab.layerPaths(layerId);
+    const damaged = { map, pages: join(lab.directory, 'damaged') };
+    await copyFile(pages, damaged.pages);
+    const file = await open(damaged.pages, 'r+');
     await file.write(Buffer.from('damage'), 0, 6, 2 ** 20);
     await file.close();
-    const layerDirectories = { [layerId]: directory, golden: lab.layerDirectory('golden') };
-    const lazy = await resumeLazily({ layerDirectories, backgroundDelayMs: 0 });
+    const layers = { [layerId]: damaged, golden: lab.layerPaths('golden') };
+    const lazy = await resumeLazily({ layers, backgroundDelayMs: 0 });
     expect(await lazy.server.exited).toBe(1);
     const failed = await lazy.seen('failed');
     expect(failed).toMatchObject({ code: 'integrity' });
