@@ -178,10 +178,17 @@ export class PostcopySource {
     });
   }
 
-  /** Everything until the guest runs: block list, working set, discards, device state. */
+  /** Everything until the guest runs: block list, discards, working set, device state. */
   async #startMachine(): Promise<void> {
     const { machineType, deviceSections } = this.#options;
     const { blocks } = this.#source;
+    const prefetch = this.#prefetchRanges();
+    for (const { block, startPage, pageCount } of prefetch) this.#sent.add(block, startPage, pageCount);
+    // Discards come before the working set: with the first one QEMU turns huge pages off, without which each page
+    // that is loaded would cost a cleared huge one.
+    const discards = blocks.map((block, index) =>
+      postcopyDiscard(block, [...this.#sent.missing(index, 0, this.#sent.pages(index))]),
+    );
     const start = [
       streamHeader(),
       configuration(machineType),
@@ -189,23 +196,25 @@ export class PostcopySource {
       postcopyAdvise(),
       ramSetup(blocks),
     ];
-    await this.#sink.write(Buffer.concat(start));
-    await this.#prefetch();
-    const discards = blocks.map((block, index) =>
-      postcopyDiscard(block, [...this.#sent.missing(index, 0, this.#sent.pages(index))]),
-    );
-    await this.#sink.write(Buffer.concat([...discards, postcopyPackage(deviceSections)]));
+    await this.#sink.write(Buffer.concat([...start, ...discards]));
+    for (const { block, ...run } of prefetch) this.#counts.prefetchedPages += await this.#part(block, [run]);
+    await this.#encoder.flush();
+    await this.#sink.write(postcopyPackage(deviceSections));
   }
 
-  async #prefetch(): Promise<void> {
+  /** The groups around the pages of the working set, each once, in their order. */
+  #prefetchRanges(): (PageRange & { block: number })[] {
     // One page always stays out: QEMU must be sent at least one discard.
     const lastPage = this.#sent.pages(0) - 1;
-    for (const { block, page } of this.#options.prefetch ?? []) {
-      const cluster = this.#clusterOf(block, page);
-      if (block === 0 && cluster.startPage + cluster.pageCount > lastPage) continue;
-      await this.#send(block, cluster, 'prefetchedPages', false);
-    }
-    await this.#encoder.flush();
+    const seen = new Set<string>();
+    return (this.#options.prefetch ?? []).flatMap(({ block, page }) => {
+      const range = { block, ...this.#clusterOf(block, page) };
+      const key = `${block}:${range.startPage}`;
+      const isLast = block === 0 && range.startPage + range.pageCount > lastPage;
+      if (seen.has(key) || isLast) return [];
+      seen.add(key);
+      return [range];
+    });
   }
 
   /** Answers faults, and pushes the rest when it is time, until every page with data is sent. */
@@ -252,29 +261,29 @@ export class PostcopySource {
     }
   }
 
-  /** Sends the pages of a range that have not been sent, as one part. Returns the number with data. */
+  /** Sends the pages of a range that have not been sent. Returns the number with data. */
   async #send(
     block: number,
     range: PageRange,
-    counter: 'answeredPages' | 'prefetchedPages' | 'backgroundPages',
+    counter: 'answeredPages' | 'backgroundPages',
     flush = true,
   ): Promise<number> {
-    const ram = this.#source.blocks[block] as RamBlock;
-    const end = range.startPage + range.pageCount;
-    let pages = 0;
-    let open = false;
-    for (const run of this.#sent.missing(block, range.startPage, end)) {
-      if (!open) {
-        this.#encoder.begin();
-        await this.#encoder.raw(ramPartStart());
-        open = true;
-      }
-      pages += await this.#encode(ram, block, run);
-      this.#sent.add(block, run.startPage, run.pageCount);
-    }
-    if (open) await this.#encoder.raw(ramPartEnd());
+    const runs = [...this.#sent.missing(block, range.startPage, range.startPage + range.pageCount)];
+    for (const run of runs) this.#sent.add(block, run.startPage, run.pageCount);
+    const pages = runs.length > 0 ? await this.#part(block, runs) : 0;
     if (flush) await this.#encoder.flush();
     this.#counts[counter] += pages;
+    return pages;
+  }
+
+  /** Encodes runs of pages as one part of the RAM section. Returns the number with data. */
+  async #part(block: number, runs: readonly PageRange[]): Promise<number> {
+    const ram = this.#source.blocks[block] as RamBlock;
+    let pages = 0;
+    this.#encoder.begin();
+    await this.#encoder.raw(ramPartStart());
+    for (const run of runs) pages += await this.#encode(ram, block, run);
+    await this.#encoder.raw(ramPartEnd());
     return pages;
   }
 

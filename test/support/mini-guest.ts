@@ -1,6 +1,7 @@
 /** A guest small enough to boot in a test: the distribution's kernel and a static busybox that obeys its console. */
 import { readFileSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 const init = `#!/bin/busybox sh
@@ -40,13 +41,20 @@ export async function writeInitramfs(directory: string): Promise<string> {
   return path;
 }
 
-/** Path of the kernel in an extracted package, the directory CRYOBOX_KERNEL_DIR. */
+/**
+ * Path of a kernel image: of the directory CRYOBOX_KERNEL_DIR, laid out like Debian's package, or of the kernel that
+ * set-up fetched into the cache.
+ */
 export async function kernelPath(): Promise<string> {
-  const root = process.env.CRYOBOX_KERNEL_DIR;
-  if (!root)
-    throw new Error('set CRYOBOX_KERNEL_DIR to an extracted linux-image package (npm run setup does)');
+  const root = process.env.CRYOBOX_KERNEL_DIR ?? (await fetchedKernel());
   const name = (await readdir(join(root, 'boot'))).find((entry) => entry.startsWith('vmlinuz-'));
   if (!name) throw new Error(`no boot/vmlinuz-* in ${root}`);
-  await readFile(join(root, 'boot', name));
   return join(root, 'boot', name);
+}
+
+async function fetchedKernel(): Promise<string> {
+  const { CRYOBOX_CACHE, XDG_CACHE_HOME } = process.env;
+  const cache = CRYOBOX_CACHE || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'cryobox');
+  const version = (await readFile(join(cache, 'kernel', 'current'), 'utf8')).trim();
+  return join(cache, 'kernel', version);
 }
