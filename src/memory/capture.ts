@@ -144,7 +144,7 @@ class LiveSource implements PageSource {
 
   dataRanges(block: number, startPage: number, pageCount: number): PageRange[] {
     const ranges = this.#parent.dataRanges(block, startPage, pageCount);
-    return block === 0 ? [...ranges, ...this.#written(startPage, pageCount)] : ranges;
+    return block === 0 ? joined([...ranges, ...this.#written(startPage, pageCount)]) : ranges;
   }
 
   async read(block: number, startPage: number, pageCount: number, target: Buffer): Promise<void> {
@@ -170,6 +170,19 @@ class LiveSource implements PageSource {
     }
     return found;
   }
+}
+
+/** Ranges in order, those that touch or overlap made one. */
+function joined(ranges: readonly PageRange[]): PageRange[] {
+  const out: { startPage: number; pageCount: number }[] = [];
+  for (const { startPage, pageCount } of [...ranges].sort((a, b) => a.startPage - b.startPage)) {
+    const last = out.at(-1);
+    const lastEnd = last ? last.startPage + last.pageCount : -1;
+    if (last && startPage <= lastEnd)
+      last.pageCount = Math.max(lastEnd, startPage + pageCount) - last.startPage;
+    else out.push({ startPage, pageCount });
+  }
+  return out;
 }
 
 /**

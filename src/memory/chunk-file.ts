@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { wrapHostError } from '../errors.js';
 import { CHUNK_BYTES, DIGEST_BYTES } from './layer-map.js';
 
-/** Chunks being written at once: the bound of a capture's memory, 8 MiB. */
+/** Chunks being hashed and written at once: the bound of a capture's memory, 8 MiB. */
 const maxChunksInFlight = 8;
 
 /** A piece of a chunk that must reach the disk. */
@@ -13,7 +13,7 @@ interface ChunkPiece {
 }
 
 /**
- * Writes a data file chunk by chunk; a chunk is hashed while the thread pool writes those before it. Chunks are added in order
+ * Writes a data file chunk by chunk; the thread pool hashes and writes a few of them at a time. Chunks are added in order
  * and begin at multiples of {@link CHUNK_BYTES}. A chunk's memory comes from `chunk()` and goes back by itself.
  */
 export class ChunkFile {
@@ -39,13 +39,17 @@ export class ChunkFile {
 
   /** Adds the next chunk, `length` bytes of `chunk`; only `pieces` are written, the rest is known to be zero. */
   add(chunk: Buffer, length: number, pieces: readonly ChunkPiece[]): void {
-    const base = this.#digests.length * CHUNK_BYTES;
+    const index = this.#digests.length;
+    this.#digests.push(Buffer.alloc(DIGEST_BYTES));
     if (pieces.length === 0) {
-      this.#digests.push(Buffer.alloc(DIGEST_BYTES));
       this.#free.push(chunk);
       return;
     }
-    const task = Promise.all(pieces.map((piece) => this.#write(chunk, piece, base))).then(
+    const hashed = webcrypto.subtle.digest('SHA-256', chunk.subarray(0, length)).then((digest) => {
+      this.#digests[index] = Buffer.from(digest);
+    });
+    const written = pieces.map((piece) => this.#write(chunk, piece, index * CHUNK_BYTES));
+    const task = Promise.all([hashed, ...written]).then(
       () => void this.#free.push(chunk),
       (error: unknown) => {
         this.#failure ??= error;
@@ -53,8 +57,6 @@ export class ChunkFile {
     );
     this.#inFlight.add(task);
     void task.finally(() => this.#inFlight.delete(task));
-    // On this thread: Web Crypto's digest copies the chunk first and took half as long again.
-    this.#digests.push(createHash('sha256').update(chunk.subarray(0, length)).digest());
   }
 
   /** Adds the next chunk, which is all zero and not written. */
@@ -62,9 +64,10 @@ export class ChunkFile {
     this.#digests.push(Buffer.alloc(DIGEST_BYTES));
   }
 
-  /** Makes a chunk that is in the file already known by its hash. */
-  addExisting(chunk: Buffer, length: number): void {
-    this.add(chunk, length, [{ start: 0, end: 0 }]);
+  /** Adds the next chunk, which the file holds already but for `pieces`. */
+  addExisting(chunk: Buffer, length: number, pieces: readonly ChunkPiece[]): void {
+    // An empty piece: there is something to hash even where there is nothing to write.
+    this.add(chunk, length, [{ start: 0, end: 0 }, ...pieces]);
   }
 
   /** Waits for everything and sets the length. Returns the digests. */

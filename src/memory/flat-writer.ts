@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { CryoboxError } from '../errors.js';
+import type { PageRange } from '../migration/encode.js';
 import { PAGE_BYTES } from '../migration/format.js';
 import type { PageSource } from '../migration/page-source.js';
 import { ChunkFile } from './chunk-file.js';
@@ -66,44 +67,55 @@ class FlatWriter {
 
   /** Writes the pages `[from, end)` of the file, which may belong to several blocks. */
   async #chunk(from: number, end: number): Promise<void> {
-    const parts = this.#partsOf(from, end);
     const { source } = this.#options;
-    const hasData = parts.some((part) => source.dataRanges(part.block, part.page, part.count).length > 0);
-    if (!hasData) {
-      for (const part of parts) this.#extents[part.block]?.add(part.page, part.count, ZERO, 0);
+    const parts = this.#partsOf(from, end).map((part) => ({
+      ...part,
+      ranges: source.dataRanges(part.block, part.page, part.count),
+    }));
+    if (parts.every(({ ranges }) => ranges.length === 0)) {
+      for (const part of parts) this.#zeros(part, part.page, part.page + part.count);
       this.#file.addZero();
       return;
     }
     const chunk = await this.#file.chunk();
-    const pieces: { start: number; end: number }[] = [];
-    let allZero = true;
-    for (const part of parts) {
-      const start = (part.filePage - from) * PAGE_BYTES;
-      const slice = chunk.subarray(start, start + part.count * PAGE_BYTES);
-      await source.read(part.block, part.page, part.count, slice);
-      const inPlace = part.block === 0 && this.#options.firstBlockInPlace === true;
-      if (this.#note(part, slice, start, inPlace ? [] : pieces)) allZero = false;
-    }
     const length = (end - from) * PAGE_BYTES;
-    if (allZero) this.#file.add(chunk, length, []);
-    else if (pieces.length === 0) this.#file.addExisting(chunk, length);
+    chunk.fill(0, 0, length);
+    const pieces: Piece[] = [];
+    for (const part of parts) await this.#part(part, part.ranges, chunk, from, pieces);
+    const inPlace = this.#options.firstBlockInPlace === true && parts[0]?.block === 0;
+    if (pieces.length === 0) this.#file.add(chunk, length, []);
+    else if (inPlace)
+      this.#file.addExisting(
+        chunk,
+        length,
+        pieces.filter((piece) => piece.block > 0),
+      );
     else this.#file.add(chunk, length, pieces);
   }
 
-  /** Notes each page as data or zero, and the pieces to be written. True when a page has data. */
-  #note(part: Part, slice: Buffer, start: number, pieces: { start: number; end: number }[]): boolean {
-    let found = false;
-    for (let index = 0; index < part.count; index += 1) {
-      const at = index * PAGE_BYTES;
-      const zero = isZeroPage(slice, at);
-      this.#extents[part.block]?.add(part.page + index, 1, zero ? ZERO : 0, part.filePage + index);
-      if (zero) continue;
-      found = true;
-      const last = pieces.at(-1);
-      if (last && last.end === start + at) last.end += PAGE_BYTES;
-      else pieces.push({ start: start + at, end: start + at + PAGE_BYTES });
+  /** Reads a part's data into the chunk, notes each page as data or zero, and what must be written. */
+  async #part(part: Part, ranges: PageRange[], chunk: Buffer, from: number, pieces: Piece[]): Promise<void> {
+    const fileOffset = part.filePage - part.page;
+    let page = part.page;
+    for (const range of ranges) {
+      this.#zeros(part, page, range.startPage);
+      page = range.startPage + range.pageCount;
+      const start = (range.startPage + fileOffset - from) * PAGE_BYTES;
+      const slice = chunk.subarray(start, start + range.pageCount * PAGE_BYTES);
+      await this.#options.source.read(part.block, range.startPage, range.pageCount, slice);
+      for (let index = 0; index < range.pageCount; index += 1) {
+        const at = start + index * PAGE_BYTES;
+        const zero = isZeroPage(chunk, at);
+        const own = range.startPage + index;
+        this.#extents[part.block]?.add(own, 1, zero ? ZERO : 0, own + fileOffset);
+        if (!zero) addPiece(pieces, part.block, at);
+      }
     }
-    return found;
+    this.#zeros(part, page, part.page + part.count);
+  }
+
+  #zeros(part: Part, page: number, end: number): void {
+    this.#extents[part.block]?.add(page, end - page, ZERO, 0);
   }
 
   #partsOf(from: number, end: number): Part[] {
@@ -123,4 +135,17 @@ interface Part {
   readonly page: number;
   readonly count: number;
   readonly filePage: number;
+}
+
+/** Bytes of a chunk that hold data, and whose they are. */
+interface Piece {
+  readonly start: number;
+  end: number;
+  readonly block: number;
+}
+
+function addPiece(pieces: Piece[], block: number, at: number): void {
+  const last = pieces.at(-1);
+  if (last && last.end === at && last.block === block) last.end += PAGE_BYTES;
+  else pieces.push({ start: at, end: at + PAGE_BYTES, block });
 }

@@ -14,6 +14,11 @@ export interface LayerReader {
    * whatever the hash says.
    */
   readSync?(target: Buffer, offset: number): void;
+  /**
+   * Verifies what a later `read` of this range would verify, where the reader verifies at all.
+   * @throws as `read` does.
+   */
+  warm?(offset: number, length: number): Promise<void>;
   /** Lets go of files or connections; more than once is fine. */
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, webcrypto } from 'node:crypto';
 import { readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { CryoboxError, errnoOf, wrapHostError } from '../errors.js';
@@ -18,14 +18,26 @@ export function localLayers(
   return (layerId) => LocalLayer.open(resolve(layerId), layerId, options.synchronous ?? false);
 }
 
-/** A layer in local files. Packed data is verified by its hash on first use, one chunk at a time. */
+/** One verified chunk of packed data. */
+interface Chunk {
+  readonly index: number;
+  readonly data: Buffer;
+}
+
+/**
+ * A layer in local files. Packed data is read and verified a chunk at a time; the last chunk is kept, and the one
+ * behind it is fetched ahead, because packed pages are mostly read in their order. Flat data is read as it lies: QEMU
+ * maps such files unverified as well, and verifyLayer() is there for them.
+ */
 class LocalLayer implements LayerReader {
   readonly #layerId: string;
   readonly #paths: LayerPaths;
   readonly #handle: FileHandle;
   readonly #synchronous: boolean;
-  #map: Promise<LayerMap> | undefined;
-  #verified = new Set<number>();
+  readonly #verified = new Set<number>();
+  #map: LayerMap | undefined;
+  #kept: Chunk | undefined;
+  #ahead: { readonly index: number; readonly chunk: Promise<Chunk> } | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(paths: LayerPaths, layerId: string, handle: FileHandle, synchronous: boolean) {
@@ -45,16 +57,20 @@ class LocalLayer implements LayerReader {
   }
 
   async read(target: Buffer, offset: number, signal?: AbortSignal): Promise<void> {
-    const map = await this.#ownMap();
-    if (map.form === 'packed') {
-      const last = Math.floor((offset + target.length - 1) / CHUNK_BYTES);
-      for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk <= last; chunk += 1) {
-        if (signal?.aborted) throw new CryoboxError('cancelled', `reading memory layer ${this.#layerId}`);
-        if (!this.#verified.has(chunk)) await this.#verifyChunk(map, chunk);
-      }
+    this.#map ??= await readMap(this.#paths.map, this.#layerId);
+    if (this.#map.form === 'flat') return this.#readPlain(target, offset);
+    let done = 0;
+    while (done < target.length) {
+      if (signal?.aborted) throw new CryoboxError('cancelled', `reading memory layer ${this.#layerId}`);
+      const position = offset + done;
+      const index = Math.floor(position / CHUNK_BYTES);
+      const length = Math.min(target.length - done, (index + 1) * CHUNK_BYTES - position);
+      const piece = target.subarray(done, done + length);
+      if (this.#synchronous && this.#verified.has(index) && this.#kept?.index !== index)
+        this.readSync(piece, position);
+      else await this.#readChunked(this.#map, index, piece, position);
+      done += length;
     }
-    if (this.#synchronous) this.readSync(target, offset);
-    else await this.#fill(target, offset);
   }
 
   readSync(target: Buffer, offset: number): void {
@@ -66,22 +82,57 @@ class LocalLayer implements LayerReader {
     }
   }
 
+  async warm(offset: number, length: number): Promise<void> {
+    this.#map ??= await readMap(this.#paths.map, this.#layerId);
+    if (this.#map.form === 'flat') return;
+    const last = Math.floor((offset + length - 1) / CHUNK_BYTES);
+    for (let index = Math.floor(offset / CHUNK_BYTES); index <= last; index += 1)
+      if (!this.#verified.has(index)) await this.#load(this.#map, index);
+  }
+
   async close(): Promise<void> {
+    await this.#ahead?.chunk.catch(() => undefined);
     this.#closed ??= this.#handle.close();
     await this.#closed;
   }
 
-  #ownMap(): Promise<LayerMap> {
-    this.#map ??= readMap(this.#paths.map, this.#layerId);
-    return this.#map;
+  async #readPlain(target: Buffer, offset: number): Promise<void> {
+    if (this.#synchronous) this.readSync(target, offset);
+    else await this.#fill(target, offset);
   }
 
-  async #verifyChunk(map: LayerMap, chunk: number): Promise<void> {
-    const start = chunk * CHUNK_BYTES;
-    const data = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, map.dataBytes - start));
-    await this.#fill(data, start);
-    checkChunk(map, chunk, data);
-    this.#verified.add(chunk);
+  async #readChunked(map: LayerMap, index: number, piece: Buffer, position: number): Promise<void> {
+    if (this.#kept?.index !== index) {
+      const chunk = this.#ahead?.index === index ? this.#ahead.chunk : this.#load(map, index);
+      this.#kept = await chunk;
+      if (!this.#synchronous) this.#fetchAhead(map, index + 1);
+    }
+    const start = index * CHUNK_BYTES;
+    const copied = this.#kept.data.copy(piece, 0, position - start);
+    if (copied < piece.length) throw this.#short(position + copied);
+  }
+
+  #fetchAhead(map: LayerMap, index: number): void {
+    if (index * CHUNK_BYTES >= map.dataBytes || this.#closed !== undefined) return;
+    const chunk = this.#load(map, index);
+    // Its failure belongs to who reads that chunk, if anybody does.
+    chunk.catch(() => undefined);
+    this.#ahead = { index, chunk };
+  }
+
+  /** Reads a chunk and compares it with its hash, the first time. */
+  async #load(map: LayerMap, index: number): Promise<Chunk> {
+    const start = index * CHUNK_BYTES;
+    if (start >= map.dataBytes) throw this.#short(start);
+    const data = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, map.dataBytes - start));
+    await this.#readPlain(data, start);
+    if (this.#verified.has(index)) return { index, data };
+    const digest = this.#synchronous
+      ? createHash('sha256').update(data).digest()
+      : Buffer.from(await webcrypto.subtle.digest('SHA-256', data));
+    checkDigest(map, index, digest);
+    this.#verified.add(index);
+    return { index, data };
   }
 
   async #fill(target: Buffer, offset: number): Promise<void> {
@@ -118,19 +169,12 @@ class LocalLayer implements LayerReader {
   }
 }
 
-const zeroDigest = Buffer.alloc(DIGEST_BYTES);
+/** The digest of a chunk that holds only zeros, which is not hashed. */
+export const ZERO_DIGEST = Buffer.alloc(DIGEST_BYTES);
 
-/**
- * Compares a chunk with its digest; a digest of zeros stands for a chunk of zeros.
- * @throws integrity naming layer and chunk.
- */
-export function checkChunk(map: LayerMap, chunk: number, data: Buffer): void {
-  const expected = Buffer.from(map.digests.subarray(chunk * DIGEST_BYTES, (chunk + 1) * DIGEST_BYTES));
-  const isZero = expected.equals(zeroDigest);
-  const right = isZero
-    ? data.equals(Buffer.alloc(data.length))
-    : createHash('sha256').update(data).digest().equals(expected);
-  if (right) return;
+/** Compares a chunk's digest with the map's. @throws integrity naming layer and chunk, also in `details`. */
+export function checkDigest(map: LayerMap, chunk: number, digest: Buffer): void {
+  if (digest.equals(map.digests.subarray(chunk * DIGEST_BYTES, (chunk + 1) * DIGEST_BYTES))) return;
   const layer = map.layers[0];
   throw new CryoboxError('integrity', `memory layer ${layer}: chunk ${chunk} does not match its SHA-256`, {
     details: { layer, chunk },

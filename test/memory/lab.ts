@@ -98,7 +98,10 @@ export class Lab {
     const image = await this.image(paused.map);
     const plan = planResume(paused.map, candidates);
     const path = this.layerPaths(plan.baseLayerId).pages;
-    const machine = await this.waiting(`memory-backend-file,mem-path=${path},share=off`);
+    const [machine] = await Promise.all([
+      this.waiting(`memory-backend-file,mem-path=${path},share=off`),
+      image.warm(plan.extents),
+    ]);
     const sent = await this.load(machine, { paused, image, plan });
     return { machine, image, plan, sent };
   }
