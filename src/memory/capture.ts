@@ -6,16 +6,18 @@ import type { PageSource } from '../migration/page-source.js';
 import { DifferenceCollector, MAX_RUN_PAGES } from './difference-collector.js';
 import { writeFlat } from './flat-writer.js';
 import { createLayer, type LayerPaths } from './layer-files.js';
-import { deriveMap, type LayerForm, type LayerMap, measure } from './layer-map.js';
+import {
+  deriveMap,
+  FLAT_ABOVE_BYTES,
+  type LayerForm,
+  type LayerMap,
+  MAX_LAYERS,
+  measure,
+} from './layer-map.js';
 import type { MemoryImage } from './memory-image.js';
 import { PackedWriter } from './packed-writer.js';
 import { ProcessMemory, type RamMapping, type WrittenRuns } from './process-memory.js';
 
-/**
- * Bytes of a difference above which a capture writes a flat layer: at about 1 GB/s into QEMU, streaming more would
- * add over 60 ms to each resume (docs/FORMATS.md, "Packed or flat").
- */
-export const FLAT_ABOVE_BYTES = 64 * 1024 * 1024;
 /** Pages processed before other work of this process gets a turn: about 4 ms. */
 const pagesPerTurn = 1024;
 
@@ -30,8 +32,10 @@ export interface CaptureOptions {
   /** The files to create for the new layer. */
   readonly paths: LayerPaths;
   readonly layerId: string;
-  /** The form of the new layer. Default: flat above {@link FLAT_ABOVE_BYTES} where that costs no more than twice. */
+  /** The form of the new layer. Default: flat for a large difference, where that writes at most twice as much. */
   readonly form?: LayerForm;
+  /** What a large difference is. Default {@link FLAT_ABOVE_BYTES}. */
+  readonly flatAboveBytes?: number;
 }
 
 /** A new layer and what it took. */
@@ -65,9 +69,12 @@ export async function captureProcess(options: CaptureOptions): Promise<CaptureRe
  * the parent costs no more than the difference itself.
  */
 function chooseForm(options: CaptureOptions, written: WrittenRuns): LayerForm {
+  const { map } = options.parent;
+  if (map.layers.length >= MAX_LAYERS) return 'flat';
   const writtenBytes = written.writtenPages * PAGE_BYTES;
-  if (options.mapping.file === undefined || writtenBytes <= FLAT_ABOVE_BYTES) return 'packed';
-  const ram = options.parent.map.blocks[0];
+  const isLarge = writtenBytes > (options.flatAboveBytes ?? FLAT_ABOVE_BYTES);
+  if (options.mapping.file === undefined || !isLarge) return 'packed';
+  const ram = map.blocks[0];
   return ram && measure([ram.extents]).dataBytes <= writtenBytes ? 'flat' : 'packed';
 }
 

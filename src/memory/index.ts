@@ -1,7 +1,7 @@
 export { type CaptureOptions, type CaptureResult, captureProcess, materialiseFlat } from './capture.js';
 export { adoptGolden, readSavedMachine, type SavedMachine } from './golden.js';
 export type { LayerPaths } from './layer-files.js';
-export { type LayerForm, type LayerMap, needsMerge } from './layer-map.js';
+export type { LayerForm, LayerMap } from './layer-map.js';
 export type { LayerReader, OpenLayer } from './layer-reader.js';
 export { localLayers } from './local-layer.js';
 export { readMap } from './map-file.js';
@@ -14,6 +14,7 @@ export {
   planResume,
   type ResumePlan,
   type ResumeResult,
+  wantsMerge,
   writeResumeStream,
 } from './resume.js';
 export { captureStream, type StreamCaptureResult } from './stream-capture.js';

@@ -17,6 +17,17 @@ export const DIGEST_BYTES = 32;
  */
 export const MAX_GENERATION = 8;
 
+/**
+ * Bytes of a difference above which a flat layer is worth its writing: streaming costs about 1 ms a MiB, so more
+ * would add over 60 ms to each resume (docs/FORMATS.md, "Packed or flat").
+ */
+export const FLAT_ABOVE_BYTES = 64 * 1024 * 1024;
+/**
+ * Layers a map may refer to. Far above {@link MAX_GENERATION}, which only asks for a merge: a capture must not fail
+ * because a merge is late.
+ */
+export const MAX_LAYERS = 64;
+
 /** A RAM block and where each of its pages lies. */
 export interface BlockMap extends RamBlock {
   readonly extents: Uint32Array;
@@ -53,11 +64,6 @@ export function flatStarts(blocks: readonly RamBlock[]): number[] {
     page += pagesOf(block);
   }
   return starts;
-}
-
-/** Whether a background merge should make a flat layer of this map. */
-export function needsMerge(map: LayerMap): boolean {
-  return map.generation >= MAX_GENERATION || map.layers.length > MAX_GENERATION + 1;
 }
 
 /** What a capture found: per block the extents that changed; layer 0 is the new layer, {@link ZERO} is zero. */

@@ -1,13 +1,6 @@
 import { PAGE_BYTES } from '../migration/format.js';
 import { EXTENT_WORDS, ZERO } from './extents.js';
-import {
-  type BlockMap,
-  CHUNK_BYTES,
-  DIGEST_BYTES,
-  type LayerMap,
-  MAX_GENERATION,
-  pagesOf,
-} from './layer-map.js';
+import { type BlockMap, CHUNK_BYTES, DIGEST_BYTES, type LayerMap, MAX_LAYERS, pagesOf } from './layer-map.js';
 
 /** Largest RAM block: page numbers must fit 32 bits, and no shape comes near (1 TiB). */
 const maxBlockBytes = 2 ** 40;
@@ -17,8 +10,6 @@ const maxIdBytes = 255;
 const maxNameBytes = 255;
 /** A machine has about ten blocks. */
 const maxBlocks = 256;
-/** A map refers to itself and its generations; twice the bound leaves room for a merge that is late. */
-const maxLayers = 2 * MAX_GENERATION + 1;
 
 /**
  * What is wrong with a map, or undefined: names and sizes within limits, extents sorted, without gaps or overlaps, over
@@ -30,8 +21,8 @@ export function mapFault(map: LayerMap): string | undefined {
 }
 
 function tableFault(map: LayerMap): string | undefined {
-  if (map.layers.length < 1 || map.layers.length > maxLayers)
-    return `expected 1 to ${maxLayers} layers, got ${map.layers.length}`;
+  if (map.layers.length < 1 || map.layers.length > MAX_LAYERS)
+    return `expected 1 to ${MAX_LAYERS} layers, got ${map.layers.length}`;
   if (new Set(map.layers).size !== map.layers.length) return 'a layer is listed twice';
   const badId = map.layers.find((id) => id.length === 0 || Buffer.byteLength(id) > maxIdBytes);
   if (badId !== undefined) return `expected layer ids of 1 to ${maxIdBytes} bytes`;

@@ -4,7 +4,7 @@ import { PAGE_BYTES } from '../migration/format.js';
 import { SocketSink } from '../migration/sink.js';
 import { StreamWriter } from '../migration/stream-writer.js';
 import { EXTENT_WORDS, extentAt, ZERO } from './extents.js';
-import { differenceFrom, type LayerMap, measure } from './layer-map.js';
+import { differenceFrom, FLAT_ABOVE_BYTES, type LayerMap, MAX_GENERATION, measure } from './layer-map.js';
 import type { MemoryImage } from './memory-image.js';
 
 /** Pages read at once on the way into QEMU: 256 KiB, one write of the encoder. */
@@ -48,6 +48,11 @@ export function planResume(target: LayerMap, candidates: readonly FlatCandidate[
     'integrity',
     `memory layer ${target.layers[0]}: no flat layer of its size is there to map`,
   );
+}
+
+/** Whether a background merge should make a flat layer of `target`: it is deep, or its resume streams a lot. */
+export function wantsMerge(target: LayerMap, plan: ResumePlan): boolean {
+  return target.generation >= MAX_GENERATION || plan.streamBytes > FLAT_ABOVE_BYTES;
 }
 
 /** What went into QEMU. */

@@ -14,7 +14,7 @@ import { verifyLayer } from '../../src/memory/verify.js';
 import type { MiniMachine } from '../support/mini-machine.js';
 import { Lab, type Paused } from './lab.js';
 
-const memoryMiB = 128;
+const memoryMiB = 192;
 let lab: Lab;
 
 beforeAll(async () => {
@@ -168,6 +168,25 @@ describe('memory of a machine', () => {
     expect(third.plan.extents[0]).toHaveLength(0);
     expect(await sum(third.machine, 'a')).toBe(expected);
     await lab.kill(third.machine);
+  });
+
+  it('a large difference is written flat, unless the parent is larger', async () => {
+    const running = await lab.resume(lab.golden);
+    await running.machine.run(fill('a', 4));
+    await running.machine.qmp.execute('stop');
+    const small = await lab.capture(running, { flatAboveBytes: 2 ** 20 });
+    expect(small.map.form).toBe('packed');
+    await running.machine.qmp.execute('cont');
+    await running.machine.run(
+      'tr "\\0" x < /dev/zero | dd of=/tmp/b bs=1M count=96 iflag=fullblock 2>/dev/null',
+    );
+    const expected = await sum(running.machine, 'b');
+    const large = await lab.pause(running);
+    expect(large.map.form).toBe('flat');
+    const again = await lab.resume(large, [{ map: large.map }]);
+    expect(again.sent.pages).toBeLessThan(256);
+    expect(await sum(again.machine, 'b')).toBe(expected);
+    await lab.kill(again.machine);
   });
 
   it('a captured machine goes on, and a child starts from the capture', async () => {

@@ -8,9 +8,10 @@ import {
   deriveMap,
   type LayerMap,
   MAX_GENERATION,
-  needsMerge,
+  MAX_LAYERS,
 } from '../../src/memory/layer-map.js';
 import { decodeMap, encodeMap, readMap } from '../../src/memory/map-file.js';
+import { planResume, wantsMerge } from '../../src/memory/resume.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const pages = 600;
@@ -51,11 +52,20 @@ describe('map file', () => {
     expect(second.generation).toBe(2);
   });
 
-  it('asks for a merge at the bound of depth', () => {
+  it('asks for a merge at the bound of depth, and where much would be streamed', () => {
+    const wants = (map: LayerMap): boolean => wantsMerge(map, planResume(map, [{ map: flat }]));
     let map = flat;
     for (let i = 1; i < MAX_GENERATION; i += 1) map = child(map, `lay_${i}`, i, 3, 0, 0);
-    expect(needsMerge(map)).toBe(false);
-    expect(needsMerge(child(map, 'lay_last', 0, 3, 0, 0))).toBe(true);
+    expect(wants(map)).toBe(false);
+    expect(wantsMerge(map, { baseLayerId: 'lay_base', extents: [], streamBytes: 2 ** 27 })).toBe(true);
+    expect(wants(child(map, 'lay_last', 0, 3, 0, 0))).toBe(true);
+  });
+
+  it('holds more generations than that, to its limit', () => {
+    let map = flat;
+    for (let i = 1; i < MAX_LAYERS; i += 1) map = child(map, `lay_${i}`, i * 3, 3, 0, 0);
+    expect(decodeMap(encodeMap(map), 'x').layers).toHaveLength(MAX_LAYERS);
+    expect(() => encodeMap(child(map, 'lay_more', 300, 3, 0, 0))).toThrow('expected 1 to 64 layers, got 65');
   });
 
   it.each([

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { QmpClient } from '../../src/machine/qmp.js';
+import { hostArchitecture } from '../../src/machine/shape.js';
 
 /** What a small test machine is started as. */
 export interface MiniMachineOptions {
@@ -48,7 +49,7 @@ export class MiniMachine {
 
   static async start(options: MiniMachineOptions): Promise<MiniMachine> {
     await mkdir(options.directory);
-    const child = spawn('qemu-system-x86_64', machineArguments(options), {
+    const child = spawn(hostArchitecture().qemuBinary, machineArguments(options), {
       cwd: options.directory,
       // Control session and console are inherited sockets: nothing to wait for, nothing to connect to.
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
