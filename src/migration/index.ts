@@ -1,0 +1,2 @@
+export { encodeDeviceState, parseDeviceState } from './device-state.js';
+export type { PostcopyStats, PostcopyTuning } from './postcopy.js';
