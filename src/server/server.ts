@@ -105,6 +105,7 @@ async function describe(app: FastifyInstance, version: string): Promise<void> {
       security: [{ key: [] }],
     },
     transform: jsonSchemaTransform,
+    exposeHeadRoutes: true,
   });
 }
 

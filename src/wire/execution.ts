@@ -1,4 +1,3 @@
-import { constants } from 'node:os';
 import type { ExecutionInfo, ExecutionStatus, ExitStatus, TerminalSize } from '../api/index.js';
 import {
   asObject,
@@ -118,13 +117,4 @@ export function executionFromJson(value: unknown): ExecutionInfo {
     tty: json['tty'] === true,
     errorMessage: textOrNull(json, 'error_message') ?? undefined,
   });
-}
-
-/** The number of a signal given by number or name (`SIGINT`, `INT`), or undefined when there is none such. */
-export function signalNumber(signal: number | string): number | undefined {
-  if (typeof signal === 'number')
-    return Number.isInteger(signal) && signal >= 1 && signal <= 64 ? signal : undefined;
-  const upper = signal.toUpperCase();
-  const name = upper.startsWith('SIG') ? upper : `SIG${upper}`;
-  return (constants.signals as Readonly<Record<string, number | undefined>>)[name];
 }

@@ -9,13 +9,7 @@ import type {
 } from '../../src/api/index.js';
 import { boxFromJson, boxMetricsFromJson, boxMetricsToJson, boxToJson } from '../../src/wire/box.js';
 import { createFromJson, createToJson } from '../../src/wire/create.js';
-import {
-  executionFromJson,
-  executionToJson,
-  exitFromJson,
-  exitToJson,
-  signalNumber,
-} from '../../src/wire/execution.js';
+import { executionFromJson, executionToJson, exitFromJson, exitToJson } from '../../src/wire/execution.js';
 import type { JsonObject } from '../../src/wire/json.js';
 import { snapshotFromJson, snapshotToJson } from '../../src/wire/snapshot.js';
 
@@ -176,15 +170,5 @@ describe('what goes over the wire comes back', () => {
     const json = overWire(exitToJson(exit));
     expect(json).toMatchObject({ type: 'exit', exit_code: code });
     expect(exitFromJson(json)).toEqual(exit);
-  });
-
-  it('signals by number and name', () => {
-    expect([signalNumber('SIGINT'), signalNumber('int'), signalNumber(15)]).toEqual([2, 2, 15]);
-    expect([signalNumber('SIGNOPE'), signalNumber(0), signalNumber(65), signalNumber(1.5)]).toEqual([
-      undefined,
-      undefined,
-      undefined,
-      undefined,
-    ]);
   });
 });
