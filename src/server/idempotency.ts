@@ -77,7 +77,7 @@ export class Idempotency {
       throw new CryoboxError('invalid_argument', `Idempotency-Key must have 1 to ${maxKeyLength} characters`);
     }
     const running = this.#running.get(key);
-    if (running) return this.#again(await running, fingerprint);
+    if (running !== undefined) return this.#again(await running, fingerprint);
     const first = this.#first(key, fingerprint, run);
     this.#running.set(key, first.answer);
     try {

@@ -174,7 +174,10 @@ export class Mount {
     metrics.socket(1);
     socket.once('close', () => metrics.socket(-1));
     const upgrade = this.#active.get(request)?.upgrade;
-    if (!upgrade) return socket.terminate();
+    if (!upgrade) {
+      socket.terminate();
+      return;
+    }
     upgrade(socket).catch((error: unknown) => {
       logger.warn('a WebSocket ended badly', { requestId: request.id, error: messageOf(error) });
       socket.terminate();
