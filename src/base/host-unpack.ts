@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
 import { chmod, lchown, link, lstat, lutimes, mkdir, open, rm, stat, symlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Readable, type Writable } from 'node:stream';
 import { extract, type Header } from 'tar-stream';
-import { CryoboxError, errnoOf, wrapHostError } from '../errors.js';
+import { CryoboxError, wrapHostError } from '../errors.js';
 import { ifExists } from './files.js';
 import { entrySegments, refuseLinkedParents } from './host-path.js';
 
@@ -161,12 +161,9 @@ export async function unpackHostTree(
     if (options.signal?.aborted) {
       throw new CryoboxError('cancelled', `Copying to ${destination} was cancelled`, { cause: error });
     }
-    const tarError = errnoOf(error) === undefined && !(error instanceof CryoboxError);
-    throw wrapHostError(
-      error,
-      `Unpacking to ${basename(destination)}`,
-      tarError ? 'archive_invalid' : 'storage_error',
-    );
+    // What no system call reports is the tar's own fault.
+    const ofHost = error instanceof Error && 'syscall' in error;
+    throw wrapHostError(error, `Unpacking to ${destination}`, ofHost ? 'storage_error' : 'archive_invalid');
   }
   return { entries: unpacker.entries, bytes: unpacker.bytes };
 }

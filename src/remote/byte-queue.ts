@@ -12,9 +12,12 @@ export class ByteQueue implements AsyncIterable<Uint8Array> {
 
   /** Adds bytes; after the end they are dropped. */
   push(chunk: Uint8Array): void {
-    if (this.#ended) return this.#onTaken(chunk.length);
-    this.#chunks.push(chunk);
-    this.#wake?.();
+    if (this.#ended) {
+      this.#onTaken(chunk.length);
+    } else {
+      this.#chunks.push(chunk);
+      this.#wake?.();
+    }
   }
 
   /** Ends the queue: the reader gets what is in it, then the failure if there is one. */

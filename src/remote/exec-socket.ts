@@ -3,11 +3,15 @@ import type { ExitStatus } from '../api/index.js';
 import { CryoboxError, messageOf } from '../errors.js';
 import { errorFromJson } from '../wire/error.js';
 import { type AttachedMessage, channels, exitFromJson } from '../wire/execution.js';
-import { asObject, type JsonObject, number, text } from '../wire/json.js';
+import { asObject, type JsonObject, number, text, textOrNull } from '../wire/json.js';
 
 /** What happens on the socket of a command. */
 export interface ExecEvents {
+  /** Comes before everything else. */
+  attached(facts: AttachedMessage): void;
   output(channel: 'stdout' | 'stderr', bytes: Uint8Array): void;
+  /** The server has taken stdin up to this offset. */
+  stdinTaken(bytes: number): void;
   exit(status: ExitStatus): void;
   /** The server ended the streams with an error. */
   refused(error: Error): void;
@@ -23,6 +27,10 @@ function attachedFrom(json: JsonObject): AttachedMessage {
     stdin: json['stdin'] === true,
     dropped_stdout: number(json, 'dropped_stdout', 0),
     dropped_stderr: number(json, 'dropped_stderr', 0),
+    stream_id: textOrNull(json, 'stream_id') ?? '',
+    stdout_at: number(json, 'stdout_at', 0),
+    stderr_at: number(json, 'stderr_at', 0),
+    stdin_at: number(json, 'stdin_at', 0),
   };
 }
 
@@ -38,7 +46,11 @@ export function listenToExec(socket: WebSocket, events: ExecEvents): Promise<Att
     const onText = (json: JsonObject): void => {
       if (json['type'] === 'attached') {
         attached = true;
-        resolve(attachedFrom(json));
+        const facts = attachedFrom(json);
+        events.attached(facts);
+        resolve(facts);
+      } else if (json['type'] === 'stdin_taken') {
+        events.stdinTaken(number(json, 'bytes'));
       } else if (json['type'] === 'exit') {
         ended = true;
         events.exit(exitFromJson(json));

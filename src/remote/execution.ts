@@ -9,16 +9,15 @@ import type {
   TerminalSize,
 } from '../api/index.js';
 import { CryoboxError, isCryoboxError } from '../errors.js';
-import type { AttachedMessage, ExecMessage } from '../wire/execution.js';
+import { type AttachedMessage, ackEveryBytes, type ExecMessage } from '../wire/execution.js';
 import { compact } from '../wire/json.js';
 import { ByteQueue } from './byte-queue.js';
 import { listenToExec, lostConnection } from './exec-socket.js';
+import { RemoteStdin } from './stdin.js';
 import { segment, type Transport } from './transport.js';
 
 /** Output taken from the network ahead of the reader, both streams together; beyond it the command waits. */
 const highWaterBytes = 1024 * 1024;
-/** Input handed to the network ahead of the server. */
-const stdinHighWaterBytes = 256 * 1024;
 /** When a lost connection is made again: a server restarts within seconds. */
 const reconnectDelaysMs = [50, 200, 500, 1000, 2000, 4000, 8000];
 /** Time for what was written to reach the server before a detach cuts the connection. */
@@ -36,9 +35,7 @@ export type ExecStart =
   | { readonly kind: 'attach'; readonly executionId: string; readonly stdin: boolean };
 
 /** The first message for a command. */
-function execMessage(
-  start: Extract<ExecStart, { kind: 'run' }>,
-): ExecMessage & { kill_on_disconnect: boolean } {
+function execMessage(start: Extract<ExecStart, { kind: 'run' }>): ExecMessage {
   const { options } = start;
   return compact({
     type: 'exec' as const,
@@ -50,6 +47,7 @@ function execMessage(
     tty: options.tty,
     stdin: start.stdin,
     kill_on_disconnect: start.killOnDisconnect,
+    ack: true,
   });
 }
 
@@ -73,8 +71,13 @@ export class RemoteExecution implements Execution {
   #socket: WebSocket | undefined;
   #facts: AttachedMessage | undefined;
   #queued = 0;
+  /** Offsets behind the last byte that came, by the server's count, and what it was told of them. */
+  readonly #at = { stdout: 0, stderr: 0 };
+  readonly #told = { stdout: 0, stderr: 0 };
+  /** Lost while nobody was attached, over all connections. */
+  readonly #dropped = { stdout: 0, stderr: 0 };
   #detached = false;
-  readonly stdin: StdinWriter | null;
+  readonly #stdin: RemoteStdin | null;
 
   private constructor(transport: Transport, boxPath: string, stdin: boolean) {
     this.#transport = transport;
@@ -85,7 +88,7 @@ export class RemoteExecution implements Execution {
     });
     this.#settle = settle;
     this.#exit.catch(() => undefined);
-    this.stdin = stdin ? { write: (chunk) => this.#write(chunk), end: () => this.#endStdin() } : null;
+    this.#stdin = stdin ? new RemoteStdin() : null;
   }
 
   /** Runs or attaches; `boxPath` is the box's path below `/v1`. */
@@ -109,6 +112,10 @@ export class RemoteExecution implements Execution {
     return this.#known().box_id;
   }
 
+  get stdin(): StdinWriter | null {
+    return this.#stdin;
+  }
+
   get stdout(): ByteSource {
     return this.#stdout;
   }
@@ -118,8 +125,7 @@ export class RemoteExecution implements Execution {
   }
 
   get droppedBytes(): { readonly stdout: number; readonly stderr: number } {
-    const { dropped_stdout: stdout, dropped_stderr: stderr } = this.#known();
-    return { stdout, stderr };
+    return { ...this.#dropped };
   }
 
   async wait({ signal }: CallOptions = {}): Promise<ExitStatus> {
@@ -190,10 +196,14 @@ export class RemoteExecution implements Execution {
     const path = run
       ? `${this.#boxPath}/exec`
       : `${this.#boxPath}/executions/${segment(start.executionId)}/attach`;
-    const query = run ? undefined : { utf8: false, ...(start.stdin ? {} : { stdin: false }) };
+    const { stream_id } = this.#facts ?? {};
+    const from = stream_id ? { stream_id, stdout_at: this.#at.stdout, stderr_at: this.#at.stderr } : {};
+    const query = run ? undefined : { utf8: false, ack: true, stdin: start.stdin, ...from };
     const { socket, open } = this.#transport.socket(path, query, signal);
     this.#socket = socket;
     const attached = listenToExec(socket, {
+      attached: (facts) => this.#began(socket, facts),
+      stdinTaken: (bytes) => this.#stdin?.taken(bytes),
       output: (channel, bytes) => this.#output(channel, bytes),
       exit: (status) => this.#ended(status),
       refused: (error) => this.#fail(error),
@@ -205,7 +215,7 @@ export class RemoteExecution implements Execution {
     try {
       await open;
       if (run) socket.send(JSON.stringify(execMessage(start)));
-      this.#facts = await attached;
+      await attached;
     } catch (error) {
       throw signal?.aborted ? cancelled() : error;
     } finally {
@@ -213,7 +223,31 @@ export class RemoteExecution implements Execution {
     }
   }
 
+  #began(socket: WebSocket, facts: AttachedMessage): void {
+    // Another count means another attach: the server was restarted, or had let go.
+    const another = facts.stream_id !== this.#facts?.stream_id || facts.stream_id === '';
+    if (another) {
+      this.#dropped.stdout += facts.dropped_stdout;
+      this.#dropped.stderr += facts.dropped_stderr;
+    }
+    this.#facts = facts;
+    Object.assign(this.#at, { stdout: facts.stdout_at, stderr: facts.stderr_at });
+    Object.assign(this.#told, this.#at);
+    this.#stdin?.connected(socket, another ? undefined : facts.stdin_at);
+  }
+
+  #acknowledge(): void {
+    const { stdout, stderr } = this.#at;
+    if (stdout - this.#told.stdout + stderr - this.#told.stderr < ackEveryBytes) return;
+    Object.assign(this.#told, this.#at);
+    if (this.#socket?.readyState === WebSocket.OPEN) {
+      this.#socket.send(JSON.stringify({ type: 'ack', stdout, stderr }), () => undefined);
+    }
+  }
+
   #output(channel: 'stdout' | 'stderr', bytes: Uint8Array): void {
+    this.#at[channel] += bytes.length;
+    this.#acknowledge();
     this.#queued += bytes.length;
     if (this.#queued > highWaterBytes) this.#socket?.pause();
     (channel === 'stdout' ? this.#stdout : this.#stderr).push(bytes);
@@ -227,12 +261,14 @@ export class RemoteExecution implements Execution {
   #ended(status: ExitStatus): void {
     this.#stdout.end();
     this.#stderr.end();
+    this.#stdin?.fail(new CryoboxError('invalid_state', 'The command has ended'));
     this.#settle.resolve(status);
   }
 
   #fail(error: Error): void {
     this.#stdout.end(error);
     this.#stderr.end(error);
+    this.#stdin?.fail(error);
     this.#settle.reject(error);
   }
 
@@ -258,25 +294,6 @@ export class RemoteExecution implements Execution {
       }
     }
     throw last;
-  }
-
-  async #write(chunk: string | Uint8Array): Promise<void> {
-    const socket = this.#socket;
-    if (!socket || socket.readyState !== WebSocket.OPEN) throw lostConnection();
-    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
-    const wait = socket.bufferedAmount + bytes.length > stdinHighWaterBytes;
-    await new Promise<void>((resolve, reject) => {
-      socket.send(bytes, { binary: true }, (error) => {
-        if (!wait) return;
-        if (error) reject(lostConnection());
-        else resolve();
-      });
-      if (!wait) resolve();
-    });
-  }
-
-  async #endStdin(): Promise<void> {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: 'stdin_eof' }));
   }
 }
 

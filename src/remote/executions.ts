@@ -1,6 +1,6 @@
 import type { CallOptions, Execution, ExecutionInfo, Executions, TerminalSize } from '../api/index.js';
 import { isCryoboxError } from '../errors.js';
-import { executionFromJson, signalNumber } from '../wire/execution.js';
+import { executionFromJson } from '../wire/execution.js';
 import { asObjects } from '../wire/json.js';
 import { RemoteExecution, signalExecution } from './execution.js';
 import { segment, type Transport } from './transport.js';

@@ -1,6 +1,5 @@
 import type { WebSocket } from 'ws';
 import { z } from 'zod';
-import type { ByteSource, Execution } from '../api/index.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { errorToJson } from '../wire/error.js';
 import {
@@ -13,6 +12,7 @@ import {
 import { invalidArgument } from './errors.js';
 import type { Inbox, Message } from './inbox.js';
 import type { Outbox } from './outbox.js';
+import type { Reel, Tape } from './reel.js';
 import { Utf8Cutter } from './utf8.js';
 
 /** How a command's streams are carried. */
@@ -21,13 +21,32 @@ export interface ExecStreamOptions {
   readonly utf8: boolean;
   /** Whether the client may write to stdin and signal. */
   readonly readOnly: boolean;
+  /** Whether the client says what it has got; else what was sent counts as such. */
+  readonly ack: boolean;
+  /** Where it goes on, by the client's count. @default the first byte that is kept */
+  readonly from?: { readonly stdout?: number; readonly stderr?: number };
 }
+
+/** How a connection to a command ended. */
+export type StreamEnd =
+  /** The command ended, and the client was told. */
+  | 'ended'
+  /** The client closed the connection in order. */
+  | 'left'
+  /** The connection broke, or was refused; the client may come back for the rest. */
+  | 'lost';
 
 /**
  * How long the beginning of a character is held back for its rest. A program that writes half a character and waits
  * for an answer must not wait for ever.
  */
 const holdMs = 50;
+
+const ackMessage = z.strictObject({
+  type: z.literal('ack'),
+  stdout: z.int().min(0),
+  stderr: z.int().min(0),
+});
 
 const clientMessage: z.ZodType<ClientMessage> = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('stdin_eof') }),
@@ -37,6 +56,7 @@ const clientMessage: z.ZodType<ClientMessage> = z.discriminatedUnion('type', [
     rows: z.int().min(1).max(65_535),
   }),
   z.strictObject({ type: z.literal('signal'), sig: z.int().min(1).max(64) }),
+  ackMessage,
 ]);
 
 /** The JSON of a text message; `invalid_argument` when it is none. */
@@ -62,10 +82,20 @@ export async function sendError(outbox: Outbox, error: unknown): Promise<void> {
 
 const held = Symbol('held');
 
-async function sendCut(outbox: Outbox, channel: number, source: ByteSource): Promise<void> {
+/** One stream on its way to one client. */
+interface Track {
+  readonly tape: Tape;
+  readonly channel: number;
+  readonly from: number;
+  /** Whether what was sent is forgotten at once. */
+  readonly forget: boolean;
+}
+
+async function sendCut(outbox: Outbox, track: Track): Promise<void> {
+  const { tape, channel, forget } = track;
   const cutter = new Utf8Cutter(maxOutputFrameBytes - 1);
-  const iterator = source[Symbol.asyncIterator]();
-  let pending = iterator.next();
+  let at = track.from;
+  let pending = tape.read(at);
   for (;;) {
     let timer: NodeJS.Timeout | undefined;
     const next = cutter.holds
@@ -77,44 +107,86 @@ async function sendCut(outbox: Outbox, channel: number, source: ByteSource): Pro
         ])
       : await pending;
     clearTimeout(timer);
-    const ended = next !== held && next.done === true;
-    const pieces = next === held || next.done ? cutter.flush() : cutter.push(next.value);
+    const pieces = next === held || next === undefined ? cutter.flush() : cutter.push(next);
     for (const piece of pieces) await outbox.binary(piece, channel);
-    if (ended) return;
-    if (next !== held) pending = iterator.next();
+    if (next === undefined) return;
+    if (next === held) continue;
+    at += next.length;
+    if (forget) tape.release(at);
+    pending = tape.read(at);
   }
 }
 
-async function sendRaw(outbox: Outbox, channel: number, source: ByteSource): Promise<void> {
+async function sendRaw(outbox: Outbox, { tape, channel, from, forget }: Track): Promise<void> {
   const most = maxOutputFrameBytes - 1;
-  for await (const chunk of source) {
-    for (let at = 0; at < chunk.length; at += most) {
-      await outbox.binary(chunk.subarray(at, at + most), channel);
-    }
+  let at = from;
+  for (let chunk = await tape.read(at); chunk; chunk = await tape.read(at)) {
+    const piece = chunk.subarray(0, most);
+    await outbox.binary(piece, channel);
+    at += piece.length;
+    if (forget) tape.release(at);
   }
 }
 
-async function takeInput(inbox: Inbox, execution: Execution, readOnly: boolean): Promise<void> {
+async function takeControl(message: ClientMessage, { execution }: Reel): Promise<void> {
+  if (message.type === 'stdin_eof') await execution.stdin?.end().catch(() => undefined);
+  else if (message.type === 'resize') await execution.resize({ cols: message.cols, rows: message.rows });
+  else if (message.type === 'signal') await execution.signal(message.sig);
+}
+
+/** Takes acknowledgements as they come: they must not wait behind input that waits for output to be acknowledged. */
+function takeAcknowledgements(inbox: Inbox, { stdout, stderr }: Reel): void {
+  inbox.takeAtOnce((message) => {
+    if (message.binary || !message.bytes.includes('"ack"')) return false;
+    const ack = parseAck(message);
+    if (!ack) return false;
+    stdout.release(ack.stdout);
+    stderr.release(ack.stderr);
+    return true;
+  });
+}
+
+function parseAck(message: Message): z.infer<typeof ackMessage> | undefined {
+  try {
+    return ackMessage.safeParse(JSON.parse(message.bytes.toString('utf8'))).data;
+  } catch {
+    return undefined;
+  }
+}
+
+async function takeInput(
+  outbox: Outbox,
+  inbox: Inbox,
+  reel: Reel,
+  options: ExecStreamOptions,
+): Promise<void> {
+  const { stdin } = reel.execution;
   let open = true;
   for (let message = await inbox.next(); message; message = await inbox.next()) {
-    if (message.binary) {
-      if (readOnly || !execution.stdin) {
-        throw new CryoboxError('invalid_state', 'This attach cannot write to stdin', {
-          details: { attach: 'read_only_attach' },
-        });
-      }
-      // A command that closed its stdin or ended loses what comes later, as in a pipe.
-      if (open) await execution.stdin.write(message.bytes).catch(() => (open = false));
+    if (!message.binary) {
+      await takeControl(parseMessage(message, clientMessage), reel);
       continue;
     }
-    const control = parseMessage(message, clientMessage);
-    if (control.type === 'stdin_eof') await execution.stdin?.end().catch(() => undefined);
-    else if (control.type === 'resize') await execution.resize({ cols: control.cols, rows: control.rows });
-    else await execution.signal(control.sig);
+    if (options.readOnly || !stdin) {
+      throw new CryoboxError('invalid_state', 'This attach cannot write to stdin', {
+        details: { attach: 'read_only_attach' },
+      });
+    }
+    // A command that closed its stdin or ended loses what comes later, as in a pipe.
+    reel.stdinBytes += message.bytes.length;
+    if (open) {
+      await stdin.write(message.bytes).catch(() => {
+        open = false;
+      });
+    }
+    if (options.ack && !outbox.isClosed) await outbox.text({ type: 'stdin_taken', bytes: reel.stdinBytes });
   }
 }
 
-function attachedMessage(execution: Execution): AttachedMessage {
+function attachedMessage(
+  { id, execution, stdinBytes }: Reel,
+  from: { stdout: number; stderr: number },
+): AttachedMessage {
   return {
     type: 'attached',
     execution_id: execution.id,
@@ -122,49 +194,66 @@ function attachedMessage(execution: Execution): AttachedMessage {
     stdin: execution.stdin !== null,
     dropped_stdout: execution.droppedBytes.stdout,
     dropped_stderr: execution.droppedBytes.stderr,
+    stream_id: id,
+    stdout_at: from.stdout,
+    stderr_at: from.stderr,
+    stdin_at: stdinBytes,
   };
 }
 
+async function sendOutput(outbox: Outbox, reel: Reel, options: ExecStreamOptions): Promise<void> {
+  const from = {
+    stdout: Math.max(options.from?.stdout ?? 0, reel.stdout.start),
+    stderr: Math.max(options.from?.stderr ?? 0, reel.stderr.start),
+  };
+  const send = options.utf8 ? sendCut : sendRaw;
+  const forget = !options.ack;
+  await outbox.text({ ...attachedMessage(reel, from) });
+  await Promise.all([
+    send(outbox, { tape: reel.stdout, channel: channels.stdout, from: from.stdout, forget }),
+    send(outbox, { tape: reel.stderr, channel: channels.stderr, from: from.stderr, forget }),
+  ]);
+  await outbox.text(exitToJson(await reel.execution.wait()));
+}
+
+/** Codes of a close the client meant (RFC 6455, section 7.4.1): all was said, and going away. */
+const inOrder = new Set([1000, 1001]);
+
 /**
  * Carries a command's streams over a WebSocket until it ends or the client leaves (v1 contract, section 1.6): output
- * in binary frames, input back, and the exit as the last message, after all output. Lets go of the execution in any
- * case. Returns whether the command ended.
+ * in binary frames, input back, and the exit as the last message, after all output. The reel stays the caller's.
  */
 export async function streamExecution(
   outbox: Outbox,
   inbox: Inbox,
-  execution: Execution,
+  reel: Reel,
   options: ExecStreamOptions,
-): Promise<boolean> {
-  const send = options.utf8 ? sendCut : sendRaw;
-  const output = async (): Promise<void> => {
-    await outbox.text({ ...attachedMessage(execution) });
-    await Promise.all([
-      send(outbox, channels.stdout, execution.stdout),
-      send(outbox, channels.stderr, execution.stderr),
-    ]);
-    await outbox.text(exitToJson(await execution.wait()));
-  };
+): Promise<StreamEnd> {
   let refusal: unknown;
-  const input = takeInput(inbox, execution, options.readOnly).catch((error: unknown) => {
+  if (options.ack) {
+    takeAcknowledgements(inbox, reel);
+    // Such a client sends again what was not taken.
+    void outbox.closed.then(() => inbox.clear());
+  }
+  const input = takeInput(outbox, inbox, reel, options).catch((error: unknown) => {
     refusal = error;
   });
-  const outputDone = output().then(() => true);
+  const output = sendOutput(outbox, reel, options).then(() => 'ended' as const);
   try {
-    const ended = await Promise.race([
-      outputDone,
-      outbox.closed.then(() => false),
-      input.then(() => (refusal === undefined ? outputDone : Promise.reject(refusal))),
+    const end = await Promise.race([
+      output,
+      outbox.closed.then((code) => (inOrder.has(code) ? ('left' as const) : ('lost' as const))),
+      input.then(() => (refusal === undefined ? output : Promise.reject(refusal))),
     ]);
-    if (ended) outbox.close(1000);
-    return ended;
+    if (end === 'ended') outbox.close(1000);
+    return end;
   } catch (error) {
+    if (outbox.isClosed) return 'lost';
     await sendError(outbox, error);
     outbox.close(error === refusal && isCryoboxError(error) && error.fault === 'user' ? 1008 : 1011);
-    return false;
+    return 'left';
   } finally {
-    outputDone.catch(() => undefined);
-    await execution.detach().catch(() => undefined);
+    output.catch(() => undefined);
   }
 }
 

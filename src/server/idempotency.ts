@@ -76,21 +76,40 @@ export class Idempotency {
     if (key.length === 0 || key.length > maxKeyLength) {
       throw new CryoboxError('invalid_argument', `Idempotency-Key must have 1 to ${maxKeyLength} characters`);
     }
-    const known = (await this.#running.get(key)?.catch(() => undefined)) ?? (await this.#store.get(key));
-    if (known) {
-      if (known.fingerprint === fingerprint) return { ...known, replayed: true };
-      throw new CryoboxError('invalid_argument', 'This Idempotency-Key was used for another request', {
-        hint: 'Use a new key for each request.',
-      });
-    }
-    const running = run().then((answer) => ({ ...answer, fingerprint, at: Date.now() }));
-    this.#running.set(key, running);
+    const running = this.#running.get(key);
+    if (running !== undefined) return this.#again(await running, fingerprint);
+    const first = this.#first(key, fingerprint, run);
+    this.#running.set(key, first.answer);
     try {
-      const answer = await running;
-      if (!isPassing(answer.status)) await this.#store.put(key, answer);
-      return { ...answer, replayed: false };
+      const answer = await first.answer;
+      return first.fresh() ? { ...answer, replayed: false } : this.#again(answer, fingerprint);
     } finally {
       this.#running.delete(key);
     }
+  }
+
+  /** Looks the key up, and runs the request when it is new. Begins at once, so that others can wait for it. */
+  #first(
+    key: string,
+    fingerprint: string,
+    run: () => Promise<Omit<RememberedAnswer, 'fingerprint' | 'at'>>,
+  ): { answer: Promise<RememberedAnswer>; fresh: () => boolean } {
+    let fresh = false;
+    const find = async (): Promise<RememberedAnswer> => {
+      const known = await this.#store.get(key);
+      if (known) return known;
+      fresh = true;
+      const answer = { ...(await run()), fingerprint, at: Date.now() };
+      if (!isPassing(answer.status)) await this.#store.put(key, answer);
+      return answer;
+    };
+    return { answer: find(), fresh: () => fresh };
+  }
+
+  #again(answer: RememberedAnswer, fingerprint: string): RememberedAnswer & { readonly replayed: true } {
+    if (answer.fingerprint === fingerprint) return { ...answer, replayed: true };
+    throw new CryoboxError('invalid_argument', 'This Idempotency-Key was used for another request', {
+      hint: 'Use a new key for each request.',
+    });
   }
 }

@@ -22,6 +22,7 @@ export class Inbox {
   #probe: NodeJS.Timeout | undefined;
   #wake: (() => void) | undefined;
   #closed = false;
+  #urgent: (message: Message) => boolean = () => false;
 
   constructor(socket: WebSocket) {
     this.#socket = socket;
@@ -33,7 +34,22 @@ export class Inbox {
     });
   }
 
+  /** Shows each message to `take` when it comes; what it takes does not wait behind the others. */
+  takeAtOnce(take: (message: Message) => boolean): void {
+    this.#urgent = take;
+    const waiting = this.#messages.splice(0);
+    this.#bytes = 0;
+    for (const message of waiting) this.#push(message);
+  }
+
+  /** Forgets what was not taken yet. */
+  clear(): void {
+    this.#messages.length = 0;
+    this.#bytes = 0;
+  }
+
   #push(message: Message): void {
+    if (this.#urgent(message)) return;
     this.#messages.push(message);
     this.#bytes += message.bytes.length;
     if (this.#bytes > highWaterBytes && !this.#probe && !this.#closed) {

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, rename, rm } from 'node:fs/promises';
+import { chmod, open, rename, rm } from 'node:fs/promises';
 import { createServer as createHttpServer, type Server as HttpServer, type RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { basename, dirname, join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { CryoboxError, messageOf } from '../errors.js';
 import type { ServerLimits } from './limits.js';
@@ -24,8 +25,6 @@ export interface TlsOptions {
   readonly key: string | Buffer;
 }
 
-/** Longest path of a unix socket (unix(7), `sun_path`). */
-const maxSocketPathBytes = 107;
 const defaultHost = '127.0.0.1';
 /** The port v1 clients know (contract, section 1.2). */
 const defaultPort = 8100;
@@ -66,22 +65,19 @@ function isLoopback(host: string): boolean {
 
 /**
  * Listens under a name nobody knows, takes the rights of others away, then moves the socket to its place: it is
- * never there with wider rights, and one that a crash left behind is replaced.
+ * never there with wider rights, and one that a crash left behind is replaced. The kernel is given a path through a
+ * descriptor of the directory, which is never too long for it (unix(7), `sun_path`).
  */
 async function listenOnSocket(app: FastifyInstance, path: string): Promise<void> {
-  if (Buffer.byteLength(path) > maxSocketPathBytes - 10) {
-    throw new CryoboxError(
-      'config_error',
-      `The socket path ${path} is longer than ${maxSocketPathBytes - 10} bytes`,
-      {
-        hint: 'Choose a shorter CRYOBOX_HOME.',
-      },
-    );
+  const temporary = `${basename(path)}.${randomBytes(4).toString('hex')}`;
+  const directory = await open(dirname(path), 'r');
+  try {
+    await app.listen({ path: `/proc/self/fd/${directory.fd}/${temporary}` });
+  } finally {
+    await directory.close();
   }
-  const temporary = `${path}.${randomBytes(4).toString('hex')}`;
-  await app.listen({ path: temporary });
-  await chmod(temporary, 0o600);
-  await rename(temporary, path);
+  await chmod(join(dirname(path), temporary), 0o600);
+  await rename(join(dirname(path), temporary), path);
 }
 
 /** Listens; `config_error` when that is not possible, or would open the API to other hosts without keys. */

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { WebSocket } from 'ws';
 import { type ZodType, z } from 'zod';
-import type { ByteSource, Runtime } from '../api/index.js';
+import type { ByteSource } from '../api/index.js';
 import { CryoboxError, messageOf } from '../errors.js';
 import { ndjson, octets } from '../wire/media.js';
 import type { Principal } from './auth.js';
@@ -17,7 +17,6 @@ import { peek, toReadable, upload } from './streams.js';
 /** What serving one request needs to remember. */
 interface Active {
   readonly principal: Principal;
-  readonly runtime: Runtime;
   readonly gone: AbortController;
   upgrade?: Upgrade;
 }
@@ -108,7 +107,7 @@ export class Mount {
   }
 
   async #begin(request: FastifyRequest, reply: FastifyReply, route: Route): Promise<void> {
-    const { parts, guard, active } = this.#options;
+    const { guard, active } = this.#options;
     const principal = await guard.check(request, reply, route);
     const gone = new AbortController();
     active.add(gone);
@@ -116,8 +115,7 @@ export class Mount {
       active.delete(gone);
       if (!reply.raw.writableFinished) gone.abort();
     });
-    const runtime = await parts.runtimeFor(principal.tenant);
-    this.#active.set(request, { principal, runtime, gone });
+    this.#active.set(request, { principal, gone });
     if (route.body !== 'bytes') this.#limitBodyTime(request);
   }
 
@@ -137,15 +135,20 @@ export class Mount {
     const body =
       request.body instanceof Object && 'pipe' in request.body ? (request.body as Readable) : undefined;
     const source: ByteSource = bytes && body ? upload(body, parts.limits.uploadIdleMs) : nothing();
-    return {
+    const asked = {
       params: checked('path', route.params, request.params),
       query: checked('query', route.query, request.query),
       body: bytes ? undefined : checked('body', route.body as ZodType | undefined, request.body),
+    };
+    return {
+      ...asked,
       headers: request.headers,
       socket: request.raw.socket,
       upload: source,
       principal: active.principal,
-      runtime: active.runtime,
+      get runtime() {
+        return parts.runtimeFor(active.principal.tenant);
+      },
       signal: active.gone.signal,
       requestId: request.id,
       parts,
@@ -171,7 +174,10 @@ export class Mount {
     metrics.socket(1);
     socket.once('close', () => metrics.socket(-1));
     const upgrade = this.#active.get(request)?.upgrade;
-    if (!upgrade) return socket.terminate();
+    if (!upgrade) {
+      socket.terminate();
+      return;
+    }
     upgrade(socket).catch((error: unknown) => {
       logger.warn('a WebSocket ended badly', { requestId: request.id, error: messageOf(error) });
       socket.terminate();

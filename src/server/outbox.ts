@@ -9,24 +9,31 @@ const highWaterBytes = 256 * 1024;
  * first goes out at once; later ones keep what lies between from closing an idle connection.
  */
 const pingMs = 15_000;
+/** Code of a connection that ended without a close (RFC 6455, section 7.4.1). */
+const brokenCode = 1006;
 
 /** The sending half of a WebSocket, with back-pressure and pings. */
 export class Outbox {
   readonly #socket: WebSocket;
-  /** Resolves when the socket is closed, from either side. */
-  readonly closed: Promise<void>;
+  /** Resolves when the socket is closed, from either side, with the code of the close. */
+  readonly closed: Promise<number>;
 
   constructor(socket: WebSocket) {
     this.#socket = socket;
     const pings = setInterval(() => socket.ping(), pingMs);
     this.closed = new Promise((resolve) => {
-      socket.once('close', () => {
+      socket.once('close', (code) => {
         clearInterval(pings);
-        resolve();
+        resolve(code);
       });
-      if (socket.readyState === WebSocket.CLOSED) resolve();
+      if (socket.readyState === WebSocket.CLOSED) resolve(brokenCode);
     });
     socket.ping();
+  }
+
+  /** Whether nothing can be sent any more. */
+  get isClosed(): boolean {
+    return this.#socket.readyState !== WebSocket.OPEN;
   }
 
   /** Sends a text message. */

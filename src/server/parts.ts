@@ -9,7 +9,7 @@ import type { Tunnels } from './tunnels.js';
 
 /** What the routes of one server share. */
 export interface Parts {
-  readonly runtimeFor: (tenant: string) => Runtime | Promise<Runtime>;
+  readonly runtimeFor: (tenant: string) => Runtime;
   readonly authenticator: Authenticator | null;
   readonly logger: Logger;
   readonly limits: ServerLimits;

@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger';
 import websocket from '@fastify/websocket';
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import type { Runtime } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
@@ -28,8 +28,8 @@ import { Tunnels } from './tunnels.js';
 
 /** What a server is made of. */
 export interface ServerOptions {
-  /** What the principals of a tenant see; the empty text is the default tenant. */
-  readonly runtimeFor: (tenant: string) => Runtime | Promise<Runtime>;
+  /** What the principals of a tenant see; the empty text is the default tenant. Asked for at every request. */
+  readonly runtimeFor: (tenant: string) => Runtime;
   /** Null: nobody is asked for a key, and only this host is let in. Not used on a unix socket. */
   readonly authenticator: Authenticator | null;
   /** @default silent */
@@ -105,6 +105,7 @@ async function describe(app: FastifyInstance, version: string): Promise<void> {
       security: [{ key: [] }],
     },
     transform: jsonSchemaTransform,
+    exposeHeadRoutes: true,
   });
 }
 
@@ -145,7 +146,8 @@ function buildApp(options: ServerOptions, parts: Parts): FastifyInstance {
     genReqId: requestIdOf,
     requestIdHeader: false,
     exposeHeadRoutes: false,
-    disableRequestLogging: true,
+    // Requests are logged by the mount, with what it knows about them.
+    logController: new LogController({ disableRequestLogging: true }),
     routerOptions: { maxParamLength },
     bodyLimit: parts.limits.jsonBodyBytes,
   });

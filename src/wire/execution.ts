@@ -1,4 +1,3 @@
-import { constants } from 'node:os';
 import type { ExecutionInfo, ExecutionStatus, ExitStatus, TerminalSize } from '../api/index.js';
 import {
   asObject,
@@ -35,13 +34,22 @@ export interface ExecMessage {
   readonly tty?: boolean | TerminalSize;
   /** Whether stdin is kept open for binary messages. @default false */
   readonly stdin?: boolean;
+  /** Kills the command when the connection ends before it. @default false */
+  readonly kill_on_disconnect?: boolean;
+  /** Whether the client says what it has got; what it has not is then sent again after a reattach. @default false */
+  readonly ack?: boolean;
 }
+
+/** Bytes of one stream a client takes in before it says so; well below what the server keeps. */
+export const ackEveryBytes = 64 * 1024;
 
 /** Text messages of a client while a command runs (v1 contract, section 1.6). */
 export type ClientMessage =
   | { readonly type: 'stdin_eof' }
   | { readonly type: 'resize'; readonly cols: number; readonly rows: number }
-  | { readonly type: 'signal'; readonly sig: number };
+  | { readonly type: 'signal'; readonly sig: number }
+  /** Ours: how many bytes of each stream have arrived, counted from `attached`'s offsets on. */
+  | { readonly type: 'ack'; readonly stdout: number; readonly stderr: number };
 
 /** First text message of the server: which execution this is, and what was lost before. v1 clients ignore it. */
 export interface AttachedMessage {
@@ -51,6 +59,19 @@ export interface AttachedMessage {
   readonly stdin: boolean;
   readonly dropped_stdout: number;
   readonly dropped_stderr: number;
+  /** Names the count of the offsets; a reattach that finds another has to begin anew. */
+  readonly stream_id: string;
+  /** Offset of the first byte that follows on each stream; what `ack` and a reattach count in. */
+  readonly stdout_at: number;
+  readonly stderr_at: number;
+  /** Bytes of stdin taken so far. */
+  readonly stdin_at: number;
+}
+
+/** Text message of the server to a client that acknowledges: all bytes of stdin before this offset were taken. */
+export interface StdinTakenMessage {
+  readonly type: 'stdin_taken';
+  readonly bytes: number;
 }
 
 /** Exit code shells give a command that a signal ended; v1 has no field for signals. */
@@ -118,13 +139,4 @@ export function executionFromJson(value: unknown): ExecutionInfo {
     tty: json['tty'] === true,
     errorMessage: textOrNull(json, 'error_message') ?? undefined,
   });
-}
-
-/** The number of a signal given by number or name (`SIGINT`, `INT`), or undefined when there is none such. */
-export function signalNumber(signal: number | string): number | undefined {
-  if (typeof signal === 'number')
-    return Number.isInteger(signal) && signal >= 1 && signal <= 64 ? signal : undefined;
-  const upper = signal.toUpperCase();
-  const name = upper.startsWith('SIG') ? upper : `SIG${upper}`;
-  return (constants.signals as Readonly<Record<string, number | undefined>>)[name];
 }

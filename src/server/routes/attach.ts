@@ -1,10 +1,11 @@
 import type { WebSocket } from 'ws';
-import type { Box, Execution } from '../../api/index.js';
+import type { Box } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
-import { closeSoon, parseMessage, sendError, streamExecution } from '../exec-stream.js';
+import { closeSoon, parseMessage, type StreamEnd, sendError, streamExecution } from '../exec-stream.js';
 import { Inbox, type Message } from '../inbox.js';
 import { Outbox } from '../outbox.js';
 import { streamPort } from '../port-stream.js';
+import { Reel } from '../reel.js';
 import { boxOf, type Call, type Route, route, type Upgrade } from '../route.js';
 import { boxParams, queryNumber } from '../schemas/common.js';
 import { attachQuery, execMessage, executionParams } from '../schemas/execution.js';
@@ -24,7 +25,17 @@ async function firstMessage(inbox: Inbox): Promise<Message> {
   throw new CryoboxError('timeout', `No exec message came within ${firstMessageMs} ms`);
 }
 
-async function execOverSocket(box: Box, outbox: Outbox, inbox: Inbox): Promise<void> {
+/** What becomes of a command when its connection has ended. */
+async function letGo(call: Call, box: Box, reel: Reel, end: StreamEnd): Promise<void> {
+  const { sessions } = call.parts;
+  const { id } = reel.execution;
+  if (end === 'lost') return sessions.hold(box, reel, { reap: false });
+  await reel.execution.detach().catch(() => undefined);
+  if (end === 'ended') sessions.ended(id);
+  else sessions.release(id);
+}
+
+async function execOverSocket(call: Call, box: Box, outbox: Outbox, inbox: Inbox): Promise<void> {
   const request = parseMessage(await firstMessage(inbox), execMessage);
   const gone = new AbortController();
   void outbox.closed.then(() => gone.abort());
@@ -37,8 +48,15 @@ async function execOverSocket(box: Box, outbox: Outbox, inbox: Inbox): Promise<v
     tty: request.tty,
     stdin: request.stdin ?? false,
   });
-  const ended = await streamExecution(outbox, inbox, execution, { utf8: false, readOnly: false });
-  if (!ended && request.kill_on_disconnect) await box.executions.kill(execution.id);
+  const reel = new Reel(execution);
+  const options = { utf8: false, readOnly: false, ack: request.ack ?? false };
+  const end = await streamExecution(outbox, inbox, reel, options);
+  if (end !== 'ended' && request.kill_on_disconnect) {
+    await execution.kill();
+    await letGo(call, box, reel, 'left');
+  } else {
+    await letGo(call, box, reel, end === 'lost' && !request.ack ? 'left' : end);
+  }
 }
 
 /** Runs `task` on an accepted socket; what it throws is sent as a message, and the socket is closed in any case. */
@@ -57,10 +75,11 @@ function onSocket(task: (outbox: Outbox, inbox: Inbox) => Promise<void>): Upgrad
   };
 }
 
-/** The execution to attach to: held since its POST, or by id from the runtime. */
-async function executionOf(call: Call<{ eid: string }>, box: Box, stdin: boolean): Promise<Execution> {
+/** The command to attach to: held here, or by id from the runtime. */
+async function reelOf(call: Call<{ eid: string }>, box: Box, stdin: boolean): Promise<Reel> {
   const held = call.parts.sessions.take(box.id, call.params.eid);
-  return held ?? (await box.executions.attach(call.params.eid, { stdin, signal: call.signal }));
+  if (held) return held;
+  return new Reel(await box.executions.attach(call.params.eid, { stdin, signal: call.signal }));
 }
 
 /** What needs a stream in both directions: WebSockets (v1 contract, section 1.6, and ours). */
@@ -76,13 +95,12 @@ export const attachRoutes: readonly Route[] = [
     answer: { status: 101 },
     upgrade: async (call) => {
       const box = await boxOf(call);
-      const { stdin = true, utf8 = true } = call.query;
-      const execution = await executionOf(call, box, stdin);
-      const { sessions } = call.parts;
+      const { stdin = true, utf8 = true, ack = false, stdout_at: stdout, stderr_at: stderr } = call.query;
+      const reel = await reelOf(call, box, stdin);
+      const known = call.query.stream_id === reel.id;
+      const options = { utf8, ack, readOnly: !stdin, from: known ? { stdout, stderr } : undefined };
       return onSocket(async (outbox, inbox) => {
-        const ended = await streamExecution(outbox, inbox, execution, { utf8, readOnly: !stdin });
-        if (ended) sessions.ended(execution.id);
-        else sessions.release(execution.id);
+        await letGo(call, box, reel, await streamExecution(outbox, inbox, reel, options));
       });
     },
   }),
@@ -96,7 +114,7 @@ export const attachRoutes: readonly Route[] = [
     answer: { status: 101 },
     upgrade: async (call) => {
       const box = await boxOf(call);
-      return onSocket((outbox, inbox) => execOverSocket(box, outbox, inbox));
+      return onSocket((outbox, inbox) => execOverSocket(call, box, outbox, inbox));
     },
   }),
   route({

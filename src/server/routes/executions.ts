@@ -1,5 +1,6 @@
 import type { Execution } from '../../api/index.js';
 import { executionToJson } from '../../wire/execution.js';
+import { Reel } from '../reel.js';
 import { boxOf, empty, notFound, ok, type Route, route } from '../route.js';
 import { boxParams } from '../schemas/common.js';
 import {
@@ -40,7 +41,7 @@ export const executionRoutes: readonly Route[] = [
         tty: body.tty,
         stdin: true,
       });
-      call.parts.sessions.hold(box, execution);
+      call.parts.sessions.hold(box, new Reel(execution), { reap: true });
       if (body.stdin !== undefined) feed(execution, body.stdin).catch(() => undefined);
       return ok({ execution_id: execution.id }, 201);
     },

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { ExecMessage } from '../../wire/execution.js';
-import { boxParams, guestPath, queryFlag, textMap } from './common.js';
+import { boxParams, guestPath, queryFlag, queryNumber, textMap } from './common.js';
 
 const word = z.string().max(131_072);
 const size = z.int().min(1).max(65_535);
@@ -37,6 +37,7 @@ export const execMessage = z.strictObject({
   tty: terminal.optional(),
   stdin: z.boolean().optional(),
   kill_on_disconnect: z.boolean().optional(),
+  ack: z.boolean().optional(),
 }) satisfies z.ZodType<ExecMessage>;
 
 /** Signals that v1 lets through by number (contract, section 1.4). */
@@ -58,8 +59,20 @@ export const resizeRequest = z.strictObject({ cols: size, rows: size });
 /** `:eid` of an execution. */
 export const executionParams = boxParams.extend({ eid: z.string().min(1).max(128) });
 
-/** Query of `GET .../attach`. `utf8=false`: frames are cut anywhere, and no byte waits for the next. */
-export const attachQuery = z.strictObject({ stdin: queryFlag.optional(), utf8: queryFlag.optional() });
+const offset = queryNumber(0, Number.MAX_SAFE_INTEGER).optional();
+
+/**
+ * Query of `GET .../attach`. `utf8=false`: frames are cut anywhere, and no byte waits for the next. `ack=true`: the
+ * client says what it has got. `stdout_at`, `stderr_at`: what it has got already of `stream_id`.
+ */
+export const attachQuery = z.strictObject({
+  stdin: queryFlag.optional(),
+  utf8: queryFlag.optional(),
+  ack: queryFlag.optional(),
+  stream_id: z.string().max(64).optional(),
+  stdout_at: offset,
+  stderr_at: offset,
+});
 
 /** `ExecutionInfo` of the v1 contract, section 1.5, and ours. */
 export const executionBody = z

@@ -1,0 +1,263 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ApiKeyCredential, BoxliteRestOptions, JsBoxlite } from '@boxlite-ai/boxlite';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createServer, type Principal, type Server, scopes } from '../../src/server/index.js';
+import { Stage } from './support.js';
+
+type Client = ReturnType<typeof JsBoxlite.rest>;
+type Box = Awaited<ReturnType<Client['create']>>;
+
+interface Ran {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode: number;
+}
+
+async function readAll(stream: { next(): Promise<string | null> }): Promise<string> {
+  let text = '';
+  for (let chunk = await stream.next(); chunk !== null; chunk = await stream.next()) text += chunk;
+  return text;
+}
+
+async function run(box: Box, ...command: Parameters<Box['exec']>): Promise<Ran> {
+  const execution = await box.exec(...command);
+  const [stdout, stderr] = await Promise.all([
+    execution.stdout().then(readAll),
+    execution.stderr().then(readAll),
+  ]);
+  return { stdout, stderr, exitCode: (await execution.wait()).exitCode };
+}
+
+/** The unmodified npm client of BoxLite against our server (v1 contract). */
+describe('the official client', () => {
+  const tenants = ['acme/team', 'other'];
+  let stage: Stage;
+  let server: Server;
+  let client: Client;
+  let stranger: Client;
+  let url: string;
+  let host: string;
+  let box: Box;
+
+  beforeAll(async () => {
+    host = await mkdtemp(join(tmpdir(), 'cryobox-client-'));
+    stage = await Stage.open();
+    const principals = tenants.map((tenant): Principal => ({ id: tenant, tenant, scopes, expiresAt: null }));
+    server = createServer({
+      runtimeFor: (tenant) => stage.engine.runtime(tenant),
+      authenticator: {
+        authenticate: async (token) =>
+          principals.find(({ id }) => token === `key of ${id}`.replaceAll(' ', '-')) ?? null,
+      },
+    });
+    url = (await server.listen({ port: 0 })).url;
+    const connect = (tenant: string): Client =>
+      JsBoxlite.rest(
+        new BoxliteRestOptions({
+          url,
+          credential: new ApiKeyCredential(`key-of-${tenant}`),
+          pathPrefix: tenant,
+        }),
+      );
+    client = connect('acme/team');
+    stranger = connect('other');
+    for (const tenant of tenants) await importTiny(tenant);
+    box = await client.create({ image: 'tiny' }, 'main');
+  });
+
+  /** Tenants share nothing, so each needs the image. */
+  async function importTiny(tenant: string): Promise<void> {
+    const runtime = stage.engine.runtime(tenant);
+    if (await runtime.images.get('tiny')) return;
+    const directory = join(host, `image-${tenant.replace('/', '-')}`);
+    const { writeTinyImage } = await import('../support/tiny-image.js');
+    await mkdir(directory);
+    await runtime.images.import(await writeTinyImage(directory), { reference: 'tiny' });
+  }
+
+  afterAll(async () => {
+    for (const tenant of tenants) {
+      const runtime = stage.engine.runtime(tenant);
+      for (const each of await runtime.list()) await runtime.remove(each.id, { force: true });
+    }
+    await server.close();
+    await stage.close();
+    await rm(host, { recursive: true, force: true });
+  });
+
+  it('makes, finds, lists, stops, starts and removes boxes', async () => {
+    const info = await box.info();
+    expect(info).toMatchObject({ name: 'main', cpus: 1, memoryMib: 512, autoResume: true });
+    expect(info.state).toMatchObject({ status: 'running', running: true });
+    expect(info.id).toMatch(/^[A-Za-z0-9_-]{1,128}$/);
+    expect(await client.get('missing')).toBeNull();
+    expect(await client.getInfo('missing')).toBeNull();
+    expect((await client.getOrCreate({ image: 'tiny' }, 'main')).created).toBe(false);
+    const second = await client.getOrCreate({ image: 'tiny' }, 'second');
+    expect(second.created).toBe(true);
+    expect((await client.listInfo()).map(({ name }) => name).sort()).toEqual(['main', 'second']);
+    await second.box.stop();
+    expect((await second.box.info()).state.status).toBe('stopped');
+    await second.box.start();
+    expect((await second.box.info()).state.status).toBe('running');
+    await expect(client.remove('second')).rejects.toThrow(/^invalid state: /);
+    await client.remove('second', true);
+    expect(await client.get('second')).toBeNull();
+    await expect(client.remove('second')).rejects.toThrow(/^box not found: /);
+  });
+
+  it('takes every option, and is told by name which are not supported', async () => {
+    const full = await client.create(
+      {
+        image: 'tiny',
+        cpus: 1,
+        memoryMib: 512,
+        workingDir: '/tmp',
+        env: [{ key: 'A', value: '1' }],
+        entrypoint: ['sh'],
+        cmd: ['-c', 'true'],
+        user: '1000:1000',
+        autoStop: 60,
+        autoDelete: 120,
+        autoResume: true,
+      },
+      'full',
+    );
+    expect(await full.info()).toMatchObject({ memoryMib: 512, autoStop: 60, autoDelete: 120 });
+    expect((await run(full, 'sh', ['-c', 'echo $A $PWD $(id -u)'])).stdout).toBe('1 /tmp 1000\n');
+    await client.remove('full', true);
+    const refused = (options: object, message: RegExp) =>
+      expect(client.create({ image: 'tiny', ...options }, 'never')).rejects.toThrow(message);
+    await refused({ secrets: [{ name: 'k', value: 'v' }] }, /^invalid argument: .*secrets are not supported/);
+    await refused(
+      { network: { outbound: { mode: 'enabled', allowNet: ['a.com'] } } },
+      /^invalid argument: .*allow_net/,
+    );
+    await refused({ network: { inbound: { mode: 'disabled' } } }, /^invalid argument: .*inbound/);
+    await refused({ cpus: 99 }, /^invalid argument: .*cpus/);
+    await refused({ memoryMib: 1 }, /^invalid argument: .*memory_mib/);
+    await expect(client.create({ image: 'tiny' }, 'a/b')).rejects.toThrow(/^invalid argument: /);
+    await expect(client.create({ image: 'tiny' }, 'main')).rejects.toThrow(/^already exists: /);
+    await expect(client.create({ image: 'localhost/none/missing:1' }, 'x')).rejects.toThrow(/not found/);
+  });
+
+  it('shows nothing of a tenant to another, or to who has no key', async () => {
+    expect(await stranger.get('main')).toBeNull();
+    expect(await stranger.listInfo()).toEqual([]);
+    await expect(stranger.remove(box.id, true)).rejects.toThrow(/^box not found: /);
+    const wrong = JsBoxlite.rest(
+      new BoxliteRestOptions({
+        url,
+        credential: new ApiKeyCredential('key-of-other'),
+        pathPrefix: 'acme/team',
+      }),
+    );
+    await expect(wrong.listInfo()).rejects.toThrow(/^configuration error: auth: /);
+    const keyless = JsBoxlite.rest(new BoxliteRestOptions({ url }));
+    await expect(keyless.listInfo()).rejects.toThrow(
+      /^configuration error: auth: invalid or missing API key/,
+    );
+  });
+
+  it('runs commands with streams, environment and exit codes', async () => {
+    const result = await run(box, 'sh', ['-c', 'echo out $K; echo err >&2; exit 4'], [['K', 'V']]);
+    expect(result).toEqual({ stdout: 'out V\n', stderr: 'err\n', exitCode: 4 });
+    expect((await run(box, 'pwd', [], null, false, null, null, '/tmp')).stdout).toBe('/tmp\n');
+    await expect(box.exec('no-such-command')).rejects.toThrow(/^Execution error: /);
+    await expect(box.exec('true', [], null, false, null, null, '/no/such')).rejects.toThrow(
+      /^Execution error: /,
+    );
+  });
+
+  it('gets a megabyte of characters without one lost or cut', async () => {
+    const script = 'i=0; while [ $i -lt 4000 ]; do printf "é€😀%s" "$(printf "%0250d" $i)"; i=$((i+1)); done';
+    const { stdout, exitCode } = await run(box, 'sh', ['-c', script]);
+    expect(exitCode).toBe(0);
+    const expected = Array.from({ length: 4000 }, (_, i) => `é€😀${String(i).padStart(250, '0')}`).join('');
+    expect(stdout === expected).toBe(true);
+  });
+
+  it('writes to stdin and closes it', async () => {
+    const execution = await box.exec('cat');
+    const stdin = await execution.stdin();
+    await stdin.writeString('hello ');
+    await stdin.write(Buffer.from('wörld'));
+    await stdin.close();
+    expect(await readAll(await execution.stdout())).toBe('hello wörld');
+    expect((await execution.wait()).exitCode).toBe(0);
+  });
+
+  it('has terminals, signals, kills and time limits', async () => {
+    const terminal = await box.exec('sh', ['-c', 'read x; stty size'], null, true);
+    await terminal.resizeTty(40, 120);
+    await (await terminal.stdin()).writeString('go\n');
+    expect(await readAll(await terminal.stdout())).toContain('40 120');
+    const signalled = await box.exec('sleep', ['60']);
+    await signalled.signal(2);
+    expect((await signalled.wait()).exitCode).toBe(130);
+    const killed = await box.exec('sleep', ['60']);
+    await killed.kill();
+    expect((await killed.wait()).exitCode).toBe(137);
+    expect((await run(box, 'sleep', ['60'], null, false, null, 0.3)).exitCode).toBe(137);
+    const running = await box.exec('sleep', ['60']);
+    await expect(running.signal(9)).rejects.toThrow(/^invalid argument: .*should be one of/);
+    await expect(running.resizeTty(1, 1)).rejects.toThrow(/^invalid state: /);
+    await running.kill();
+  });
+
+  it('runs 50 commands at once', async () => {
+    const results = await Promise.all(Array.from({ length: 50 }, (_, i) => run(box, 'echo', [String(i)])));
+    expect(results).toEqual(
+      Array.from({ length: 50 }, (_, i) => ({ stdout: `${i}\n`, stderr: '', exitCode: 0 })),
+    );
+  });
+
+  it('copies files and trees both ways', async () => {
+    await mkdir(join(host, 'tree', 'sub'), { recursive: true });
+    await writeFile(join(host, 'in.txt'), 'content');
+    await writeFile(join(host, 'tree', 'sub', 'b.txt'), 'b');
+    await box.copyIn(join(host, 'in.txt'), '/root/a.txt');
+    await box.copyIn(join(host, 'tree'), '/root/tree');
+    expect((await run(box, 'cat', ['/root/a.txt', '/root/tree/sub/b.txt'])).stdout).toBe('contentb');
+    await box.copyOut('/root/a.txt', join(host, 'out.txt'));
+    await box.copyOut('/root/tree', join(host, 'out'));
+    expect(await readFile(join(host, 'out.txt'), 'utf8')).toBe('content');
+    expect(await readFile(join(host, 'out', 'sub', 'b.txt'), 'utf8')).toBe('b');
+    await expect(box.copyOut('/no/such', join(host, 'x'))).rejects.toThrow(/^box not found: /);
+  });
+
+  it('reads metrics', async () => {
+    expect((await box.metrics()).commandsExecutedTotal).toBeGreaterThan(0);
+    const all = await client.metrics();
+    expect(all.boxesCreatedTotal).toBeGreaterThan(0);
+    expect(all.numRunningBoxes).toBe((await client.listInfo()).filter(({ state }) => state.running).length);
+  });
+
+  it('reaches a port of the box', async () => {
+    const listening = await box.exec('nc', [
+      '-l',
+      '-p',
+      '7001',
+      '-e',
+      'sh',
+      '-c',
+      'read line; echo "got $line"',
+    ]);
+    await run(
+      box,
+      'sh',
+      ['-c', 'while ! nc -z 127.0.0.1 7001 2>/dev/null; do usleep 20000; done; true'],
+      null,
+      false,
+      null,
+      1,
+    );
+    const connection = await (await box.network.tunnel(7001)).connect();
+    await connection.write(Buffer.from('hello\n'));
+    expect((await connection.read(100)).toString()).toBe('got hello\n');
+    await connection.close();
+    await listening.kill().catch(() => undefined);
+  });
+});

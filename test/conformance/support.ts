@@ -1,0 +1,83 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe } from 'vitest';
+import type { Box, Runtime } from '../../src/api/index.js';
+import { Engine } from '../../src/engine/index.js';
+import { connectRuntime } from '../../src/remote/index.js';
+import { createServer, type Server } from '../../src/server/index.js';
+import { newHome, type TestHome } from '../support/home.js';
+
+/** An engine with a server on a unix socket and one on TCP, the same boxes behind all. */
+export class Stage {
+  readonly engine: Engine;
+  readonly home: TestHome;
+  readonly socketPath: string;
+  readonly url: string;
+  readonly #servers: readonly Server[];
+
+  private constructor(engine: Engine, home: TestHome, servers: readonly Server[], url: string) {
+    this.engine = engine;
+    this.home = home;
+    this.#servers = servers;
+    this.socketPath = join(home.path, 'test.sock');
+    this.url = url;
+  }
+
+  /** Makes a home of its own and serves it. */
+  static async open(): Promise<Stage> {
+    const home = await newHome();
+    const engine = await Engine.open({ home: home.path, poolSize: 0 });
+    const options = { runtimeFor: (tenant: string) => engine.runtime(tenant), authenticator: null };
+    const servers = [createServer(options), createServer(options)];
+    await servers[0]?.listen({ socketPath: join(home.path, 'test.sock') });
+    const address = await servers[1]?.listen({ port: 0 });
+    return new Stage(engine, home, servers, address?.url ?? '');
+  }
+
+  /** Removes every box and what belongs to them. */
+  async close(): Promise<void> {
+    const runtime = this.engine.runtime();
+    for (const box of await runtime.list()) await runtime.remove(box.id, { force: true });
+    for (const server of this.#servers) await server.close();
+    await this.engine.close();
+    await this.home[Symbol.asyncDispose]();
+  }
+}
+
+/** The ways to a runtime that must not differ. */
+const ways: Record<string, (stage: Stage) => Runtime> = {
+  embedded: (stage) => stage.engine.runtime(),
+  'engine socket': (stage) => connectRuntime({ socketPath: stage.socketPath }),
+  TCP: (stage) => connectRuntime({ url: stage.url }),
+};
+
+/** What a suite works with; filled before its tests run. */
+export interface Subject {
+  readonly runtime: Runtime;
+  /** A box of its own that runs. */
+  readonly box: Box;
+}
+
+/** Runs one suite over the embedded runtime, the engine's socket and TCP. */
+export function conformance(name: string, suite: (subject: Subject) => void): void {
+  describe(name, () => {
+    let stage: Stage | undefined;
+    beforeAll(async () => {
+      stage = await Stage.open();
+    });
+    afterAll(async () => stage?.close());
+
+    describe.each(Object.entries(ways))('over %s', (_way, open) => {
+      const subject: { runtime?: Runtime; box?: Box } = {};
+      beforeAll(async () => {
+        if (!stage) throw new Error('the stage is not open');
+        subject.runtime = open(stage);
+        subject.box = await subject.runtime.create({ image: 'tiny', detach: true });
+      });
+      afterAll(async () => {
+        await subject.box?.remove({ force: true });
+        await subject.runtime?.close();
+      });
+      suite(subject as Subject);
+    });
+  });
+}
