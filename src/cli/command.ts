@@ -34,7 +34,7 @@ type ArgumentValues<S extends ArgumentSpecs> = {
 type HandlerResult = Promise<number> | Promise<void>;
 
 /** A handler bound to its values. */
-export type Task = (context: Context) => HandlerResult;
+type Task = (context: Context) => HandlerResult;
 
 /** A command as data. */
 export interface CommandSpec<A extends ArgumentSpecs, O extends OptionSpecs> {

@@ -5,7 +5,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { connectUnix } from '../base/socket.js';
-import { type HomePaths, prepareHome } from '../engine/index.js';
+import { type HomePaths, prepareHome } from '../engine/home.js';
 import { CryoboxError, errnoOf, isErrorCode } from '../errors.js';
 
 /** What a background engine writes to its parent, one line of JSON, when it answers or has failed. */

@@ -1,12 +1,16 @@
 import type { Runtime } from '../api/index.js';
 import type { Logger } from '../base/log.js';
-import { defaultHome, homePaths } from '../engine/index.js';
+import { defaultHome, homePaths } from '../engine/home.js';
 import { isCryoboxError } from '../errors.js';
 import { connectRuntime } from '../remote/index.js';
-import { ensureEngine } from './background.js';
 import { serveEngine } from './serve.js';
 
-export { answers, type ReadyMessage } from './background.js';
+export { runDoctor } from '../engine/doctor/index.js';
+export { defaultHome } from '../engine/home.js';
+export type { ReadyMessage } from './background.js';
+export { type ConnectOptions, openRuntime } from './client.js';
+export { type EngineStatus, engineStatus, startEngine, stopEngine } from './control.js';
+export { type Installation, installation } from './installation.js';
 export { type ServedEngine, serveEngine } from './serve.js';
 
 /** How a home is opened in this process. */
@@ -17,17 +21,6 @@ export interface LocalOptions {
   readonly logger?: Logger;
   /** Waiting machines per shape in use. @default 1 */
   readonly poolSize?: number;
-}
-
-/** Which engine to talk to. */
-export interface ConnectOptions {
-  /** Address of a server. @default the engine of the home */
-  readonly url?: string;
-  readonly apiKey?: string;
-  /** Path prefix of the tenant. */
-  readonly prefix?: string;
-  /** @default `CRYOBOX_HOME`, else `~/.cryobox` */
-  readonly home?: string;
 }
 
 /**
@@ -43,15 +36,4 @@ export async function openLocal(options: LocalOptions = {}): Promise<Runtime> {
     if (!isCryoboxError(error, 'home_in_use')) throw error;
     return connectRuntime({ socketPath: homePaths(home).socket });
   }
-}
-
-/**
- * A client: of a server when `url` is given, else of the engine of the home, which is started in the background
- * when there is none.
- */
-export async function openRuntime(options: ConnectOptions = {}): Promise<Runtime> {
-  if (options.url !== undefined) return connectRuntime(options);
-  const paths = homePaths(options.home ?? defaultHome());
-  await ensureEngine(paths);
-  return connectRuntime({ socketPath: paths.socket });
 }

@@ -2,8 +2,11 @@ import type { Command } from '../command.js';
 import { inspect, logs, ls, rm, start, stop } from './boxes.js';
 import { clone, exportBox, importBox } from './copies.js';
 import { cp } from './cp.js';
+import { doctor } from './doctor.js';
+import { engine } from './engine.js';
 import { attach, exec } from './exec.js';
 import { images, pull } from './images.js';
+import { info } from './info.js';
 import { fork, pause, resume, template } from './memory.js';
 import { create, run } from './run.js';
 import { rollback, snapshot } from './snapshots.js';
@@ -19,5 +22,5 @@ export const commandGroups: readonly { readonly heading: string; readonly comman
   { heading: 'States:', commands: [snapshot, rollback, clone, exportBox, importBox] },
   { heading: 'Memory:', commands: [pause, resume, fork, template] },
   { heading: 'Images and volumes:', commands: [images, pull, volume] },
-  { heading: 'Upkeep:', commands: [gc, verify] },
+  { heading: 'Upkeep:', commands: [gc, verify, doctor, info, engine] },
 ];

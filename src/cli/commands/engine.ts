@@ -1,0 +1,93 @@
+import type { EngineStatus } from '../../home/index.js';
+import { createCommand, createGroup } from '../command.js';
+import type { Context } from '../context.js';
+import { exitCodes } from '../failure.js';
+import { printOne } from '../listing.js';
+import { lineLogger } from '../logger.js';
+import { readyChannel } from '../ready.js';
+import { format } from '../specs.js';
+
+const controls = () => import('../../home/index.js');
+
+const start = createCommand({
+  name: 'start',
+  summary: 'start the background engine of the home',
+  args: {},
+  options: { format },
+  async handler(context, _, { format }) {
+    const { startEngine } = await controls();
+    await printOne(context, format, await startEngine(context.connection.home), statusFacts);
+  },
+});
+
+const stop = createCommand({
+  name: 'stop',
+  summary: 'stop the engine of the home; boxes go on running',
+  args: {},
+  options: {},
+  async handler(context) {
+    const { stopEngine } = await controls();
+    const stopped = await stopEngine(context.connection.home);
+    await context.stderr.line(stopped ? 'stopped' : 'no engine was running');
+  },
+});
+
+const status = createCommand({
+  name: 'status',
+  summary: 'say whether an engine runs; ends with 1 when none does',
+  args: {},
+  options: { format },
+  async handler(context, _, { format }) {
+    const { engineStatus } = await controls();
+    const found = await engineStatus(context.connection.home);
+    await printOne(context, format, found, statusFacts);
+    return found.running ? 0 : exitCodes.problemsFound;
+  },
+});
+
+function statusFacts({
+  home,
+  socket,
+  running,
+  answering,
+  pid,
+}: EngineStatus): Record<string, string | number | null> {
+  const state = running ? (answering ? 'running' : 'running, not answering') : 'not running';
+  return { engine: state, home, socket, pid };
+}
+
+/** The process behind `engine start`, and behind every command that needs an engine. */
+const run = createCommand({
+  name: 'run',
+  summary: 'be the engine of the home, in the foreground',
+  hidden: true,
+  args: {},
+  options: {},
+  async handler(context) {
+    const ready = readyChannel();
+    try {
+      const { serveEngine, defaultHome } = await controls();
+      const home = context.connection.home ?? defaultHome();
+      const served = await serveEngine({ home, logger: lineLogger(context.streams.stderr) });
+      ready.succeeded();
+      await aborted(context);
+      await served.close();
+    } catch (error) {
+      ready.failed(error);
+      throw error;
+    }
+  },
+});
+
+function aborted({ signal }: Context): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+export const engine = createGroup({
+  name: 'engine',
+  summary: 'the background engine of the home: start, stop, status',
+  commands: [start, stop, status, run],
+});
