@@ -78,6 +78,7 @@ export async function install(packages) {
     throw new SetupError(`Not a Debian-like host (no apt-get), and needed: ${packages.join(' ')}`, byHand);
   }
   const prefix = await rootPrefix(byHand);
+  process.stdout.write(`     installing ${packages.join(' ')}\n`);
   await updateLists(prefix);
   const args = ['apt-get', ...aptOptions, '-o', 'DPkg::Lock::Timeout=300', 'install', '-y'];
   await aptRun([...prefix, ...args, '--no-install-recommends', ...packages], INSTALL_TIMEOUT_MS, byHand);

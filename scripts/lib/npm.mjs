@@ -43,6 +43,8 @@ async function installPackages() {
   const options = { timeoutMs: INSTALL_TIMEOUT_MS, label: 'npm' };
   const clean = await tryRun('npm', ['ci', '--ignore-scripts', ...quiet], options);
   if (clean.status === 0) return;
+  const reason = /npm error (Missing|code|network).*/.exec(clean.tail)?.[0] ?? `ended with ${clean.status}`;
+  process.stdout.write(`     npm ci: ${reason}; trying npm install\n`);
   // A registry mirror may lack packages of other platforms, which `npm ci` insists on and `npm install` does not.
   await run('npm', ['install', '--no-save', '--ignore-scripts', ...quiet], options);
 }

@@ -19,7 +19,6 @@ export async function prepare({ forTests }) {
   await step('Debian packages', async () => {
     const absent = missing(wanted);
     if (absent.length === 0) return 'up to date';
-    process.stdout.write(`     installing ${absent.join(' ')}\n`);
     await install(absent);
     const still = missing(wanted);
     if (still.length > 0) throw new SetupError(`Installed, but still not found: ${still.join(' ')}`);
