@@ -37,6 +37,15 @@ export class Interrupts implements Disposable {
     return this.#exitCode;
   }
 
+  /** Resolves when the user wants to stop. */
+  wait(): Promise<void> {
+    const { signal } = this;
+    return new Promise((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+  }
+
   /** While `task` runs, the first signal goes to `handler`; a second one cancels. Losing the terminal cancels at once. */
   async forward<T>(handler: (name: InterruptName) => void, task: () => Promise<T>): Promise<T> {
     this.#forward = handler;

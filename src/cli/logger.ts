@@ -1,15 +1,17 @@
-import type { Writable } from 'node:stream';
 import type { Logger } from '../base/log.js';
 
-/** A {@link Logger} that writes a line of JSON per message: time, level, message, facts. `debug` only with CRYOBOX_DEBUG. */
-export function lineLogger(stream: Writable): Logger {
-  const write = (level: string) => (message: string, facts?: Record<string, unknown>) => {
-    stream.write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...facts })}\n`);
-  };
+/** A {@link Logger} that writes a line of JSON per message to stderr; `debug` only with CRYOBOX_DEBUG. */
+export async function processLogger(): Promise<Logger> {
+  const { pino } = await import('pino');
+  const level = process.env.CRYOBOX_DEBUG ? 'debug' : 'info';
+  const logger = pino(
+    { level, timestamp: pino.stdTimeFunctions.isoTime },
+    pino.destination({ fd: 2, sync: true }),
+  );
   return {
-    debug: process.env.CRYOBOX_DEBUG ? write('debug') : () => undefined,
-    info: write('info'),
-    warn: write('warn'),
-    error: write('error'),
+    debug: (message, facts) => logger.debug(facts, message),
+    info: (message, facts) => logger.info(facts, message),
+    warn: (message, facts) => logger.warn(facts, message),
+    error: (message, facts) => logger.error(facts, message),
   };
 }

@@ -11,7 +11,9 @@ export type { ReadyMessage } from './background.js';
 export { type ConnectOptions, openRuntime } from './client.js';
 export { type EngineStatus, engineStatus, startEngine, stopEngine } from './control.js';
 export { type Installation, installation } from './installation.js';
+export { type ApiKeyInfo, ApiKeys } from './keys.js';
 export { type ServedEngine, serveEngine } from './serve.js';
+export { type ServedHome, serveHttp } from './serve-http.js';
 
 /** How a home is opened in this process. */
 export interface LocalOptions {

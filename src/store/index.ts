@@ -2,6 +2,7 @@ export { type Database, isUniqueViolation, openDatabase, openSqlite } from './da
 export { GroupCommit } from './group-commit.js';
 export * from './layers.js';
 export type {
+  ApiKeyRow,
   BoxChanges,
   BoxRow,
   GoldenRow,

@@ -143,6 +143,19 @@ interface MetaTable {
   value: string;
 }
 
+interface ApiKeyTable {
+  /** Public part of the key. */
+  id: Fixed<string>;
+  name: Fixed<string | null>;
+  /** SHA-256 of the whole key, in hex. */
+  hash: Fixed<string>;
+  tenant: Fixed<string>;
+  /** Names of scopes, separated by spaces. */
+  scopes: Fixed<string>;
+  created_at: Fixed<Time>;
+  expires_at: Fixed<Time | null>;
+}
+
 /** The tables of a home. Names only, no paths: a home can be moved. */
 export interface Schema {
   boxes: BoxTable;
@@ -155,6 +168,7 @@ export interface Schema {
   machines: MachineTable;
   counters: CounterTable;
   meta: MetaTable;
+  api_keys: ApiKeyTable;
 }
 
 /** A box as it is stored. */
@@ -165,6 +179,8 @@ export type NewBoxRow = Insertable<BoxTable>;
 export type BoxChanges = Updateable<BoxTable>;
 /** A layer as it is stored. */
 export type LayerRow = Selectable<LayerTable>;
+/** A key of the REST API as it is stored. */
+export type ApiKeyRow = Selectable<ApiKeyTable>;
 /** A golden machine as it is stored. */
 export type GoldenRow = Selectable<GoldenTable>;
 /** An image as it is stored. */

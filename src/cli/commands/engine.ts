@@ -1,9 +1,8 @@
 import type { EngineStatus } from '../../home/index.js';
 import { createCommand, createGroup } from '../command.js';
-import type { Context } from '../context.js';
 import { exitCodes } from '../failure.js';
 import { printOne } from '../listing.js';
-import { lineLogger } from '../logger.js';
+import { processLogger } from '../logger.js';
 import { readyChannel } from '../ready.js';
 import { format } from '../specs.js';
 
@@ -68,9 +67,9 @@ const run = createCommand({
     try {
       const { serveEngine, defaultHome } = await controls();
       const home = context.connection.home ?? defaultHome();
-      const served = await serveEngine({ home, logger: lineLogger(context.streams.stderr) });
+      const served = await serveEngine({ home, logger: await processLogger() });
       ready.succeeded();
-      await aborted(context);
+      await context.interrupts.wait();
       await served.close();
     } catch (error) {
       ready.failed(error);
@@ -78,13 +77,6 @@ const run = createCommand({
     }
   },
 });
-
-function aborted({ signal }: Context): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-}
 
 export const engine = createGroup({
   name: 'engine',

@@ -9,6 +9,7 @@ import { images, pull } from './images.js';
 import { info } from './info.js';
 import { fork, pause, resume, template } from './memory.js';
 import { create, run } from './run.js';
+import { keys, serve } from './serve.js';
 import { rollback, snapshot } from './snapshots.js';
 import { gc, verify } from './upkeep.js';
 import { volume } from './volumes.js';
@@ -23,4 +24,5 @@ export const commandGroups: readonly { readonly heading: string; readonly comman
   { heading: 'Memory:', commands: [pause, resume, fork, template] },
   { heading: 'Images and volumes:', commands: [images, pull, volume] },
   { heading: 'Upkeep:', commands: [gc, verify, doctor, info, engine] },
+  { heading: 'Server:', commands: [serve, keys] },
 ];
