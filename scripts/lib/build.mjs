@@ -21,7 +21,7 @@ const MAIN = 'dist/cli/main.js';
 const GUEST = 'dist/guest';
 const STAMP = join(GUEST, 'stamp');
 
-/** Files of dist/guest, the crate each comes from and the cargo target that makes it. */
+/** Files of dist/guest, and the crate and target each comes from. */
 const artifacts = [
   { file: 'cryobox-agent', crate: 'agent', target: 'cryobox-agent' },
   { file: 'netguard.so', crate: 'agent/netguard', target: 'netguard' },
@@ -58,11 +58,9 @@ export async function buildGuest() {
   if (complete && (await readFile(STAMP, 'utf8').catch(() => '')) === stamp) return 'up to date';
   await mkdir(GUEST, { recursive: true });
   for (const { file, crate, target } of artifacts) {
-    const { stdout } = await run(
-      'cargo',
-      ['build', '--release', '--offline', '--message-format=json-render-diagnostics'],
-      { cwd: crate, timeoutMs: 600_000, capture: true, label: 'cargo' },
-    );
+    const args = ['build', '--release', '--offline', '--message-format=json-render-diagnostics'];
+    const options = { cwd: crate, timeoutMs: 600_000, capture: true, label: `cargo ${target}` };
+    const { stdout } = await run('cargo', args, options);
     await publish(findArtifact(stdout, target), join(GUEST, file));
   }
   await writeFile(STAMP, stamp);
