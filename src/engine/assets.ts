@@ -48,7 +48,11 @@ export async function prepareAssets(paths: HomePaths): Promise<GuestAssets> {
   const kernelPath = join(kernel.directory, 'boot', `vmlinuz-${kernel.version}`);
   for (const path of [agentPath, kernelPath]) await requireFile(path);
   const temporary = join(paths.guest, `initramfs.${process.pid}.tmp`);
-  const initramfs = await buildInitramfs({ kernelDirectory: kernel.directory, agentPath, outputPath: temporary });
+  const initramfs = await buildInitramfs({
+    kernelDirectory: kernel.directory,
+    agentPath,
+    outputPath: temporary,
+  });
   const initramfsPath = join(paths.guest, `initramfs-${initramfs.sha256.slice(0, 16)}`);
   await chmod(temporary, 0o444);
   await rename(temporary, initramfsPath);

@@ -16,7 +16,9 @@ export interface LiveBox {
 }
 
 /** A box whose machine has just come to run, or was taken over. */
-export function newLiveBox(parts: Pick<LiveBox, 'boxId' | 'machineId' | 'machine' | 'agent' | 'run'>): LiveBox {
+export function newLiveBox(
+  parts: Pick<LiveBox, 'boxId' | 'machineId' | 'machine' | 'agent' | 'run'>,
+): LiveBox {
   return { ...parts, commands: new Map(), cpu: {} };
 }
 

@@ -11,7 +11,8 @@ export async function boxMetrics(ctx: EngineContext, boxId: string): Promise<Box
   const live = ctx.live.get(boxId);
   const guest = live ? await live.agent.system.metrics() : undefined;
   const cards = guest?.network.filter((card) => card.interface !== 'lo') ?? [];
-  const sum = (key: 'sentBytes' | 'receivedBytes'): number => cards.reduce((total, card) => total + card[key], 0);
+  const sum = (key: 'sentBytes' | 'receivedBytes'): number =>
+    cards.reduce((total, card) => total + card[key], 0);
   return {
     commandsExecutedTotal: row.commands_total,
     execErrorsTotal: row.exec_errors_total,
