@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import { isCryoboxError, messageOf } from '../errors.js';
-import type { ReadyMessage } from '../home/index.js';
+import type { ReadyMessage } from '../home/background.js';
 
 /** Tells the process that started a background engine how the start went, once. */
 interface ReadyChannel {

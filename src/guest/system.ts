@@ -22,7 +22,7 @@ interface Identity {
 }
 
 /** How the guest reaches the network. */
-type NetworkConfiguration =
+export type NetworkConfiguration =
   | { readonly disabled: true }
   | {
       /** Default `eth0`. */

@@ -17,7 +17,7 @@ export interface ReadyMessage {
 }
 
 /** File descriptor on which a background engine says that it is ready. */
-export const readyFd = 3;
+const readyFd = 3;
 
 /** Recovery of a home with many machines takes seconds; a busy host may need far longer. */
 const startTimeoutMs = 60_000;

@@ -5,15 +5,9 @@ import { isCryoboxError } from '../errors.js';
 import { connectRuntime } from '../remote/index.js';
 import { serveEngine } from './serve.js';
 
-export { runDoctor } from '../engine/doctor/index.js';
 export { defaultHome } from '../engine/home.js';
-export type { ReadyMessage } from './background.js';
 export { type ConnectOptions, openRuntime } from './client.js';
-export { type EngineStatus, engineStatus, startEngine, stopEngine } from './control.js';
-export { type Installation, installation } from './installation.js';
-export { type ApiKeyInfo, ApiKeys } from './keys.js';
 export { type ServedEngine, serveEngine } from './serve.js';
-export { type ServedHome, serveHttp } from './serve-http.js';
 
 /** How a home is opened in this process. */
 export interface LocalOptions {

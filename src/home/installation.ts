@@ -1,6 +1,8 @@
 import { cacheDirectory, findKernel, guestProgramPath } from '../engine/assets.js';
 import { defaultHome, homePaths } from '../engine/home.js';
 
+export { runDoctor } from '../engine/doctor/index.js';
+
 /** Where everything is kept. Paths are given whether or not something is there; `cryobox doctor` checks. */
 export interface Installation {
   readonly node: string;

@@ -10,6 +10,8 @@ import {
 } from '../server/index.js';
 import { type ApiKeyRow, type Database, openDatabase } from '../store/index.js';
 
+export { defaultHome } from '../engine/home.js';
+
 /** A key of the REST API; the key itself is nowhere kept. */
 export interface ApiKeyInfo {
   readonly id: string;

@@ -9,6 +9,8 @@ import {
 import { ApiKeys } from './keys.js';
 import { serveEngine } from './serve.js';
 
+export { defaultHome } from '../engine/home.js';
+
 /** How a home is served to others. */
 export interface ServeHttpOptions extends EngineOptions {
   /** @default 127.0.0.1, port 8100 */

@@ -18,7 +18,7 @@ export const doctor = createCommand({
         hint: 'Run it on the host of the server.',
       });
     }
-    const { runDoctor } = await import('../../home/index.js');
+    const { runDoctor } = await import('../../home/installation.js');
     const checks = await runDoctor({ home });
     if (format === 'json') await printJson(context, checks);
     else await context.stdout.write(renderChecks(checks));
@@ -27,11 +27,13 @@ export const doctor = createCommand({
 });
 
 /** A line per check, with its hint below when there is something to do. */
-export function renderChecks(checks: readonly DoctorCheck[]): string {
+function renderChecks(checks: readonly DoctorCheck[]): string {
   const width = Math.max(...checks.map(({ name }) => name.length));
+  const indent = ' '.repeat('warning'.length + width + 4);
+  const block = (text: string) => printable(text, { lines: true }).trimEnd().replaceAll('\n', `\n${indent}`);
   const lines = checks.flatMap(({ name, status, detail, hint }) => {
-    const line = `${status.padEnd('warning'.length)}  ${name.padEnd(width)}  ${printable(detail)}`;
-    return hint === undefined ? [line] : [line, `${' '.repeat(width + 11)}-> ${printable(hint)}`];
+    const line = `${status.padEnd('warning'.length)}  ${name.padEnd(width)}  ${block(detail)}`;
+    return hint === undefined ? [line] : [line, `${indent}-> ${block(hint)}`];
   });
   return `${lines.join('\n')}\n`;
 }

@@ -1,4 +1,4 @@
-import type { EngineStatus } from '../../home/index.js';
+import type { EngineStatus } from '../../home/control.js';
 import { createCommand, createGroup } from '../command.js';
 import { exitCodes } from '../failure.js';
 import { printOne } from '../listing.js';
@@ -6,7 +6,7 @@ import { processLogger } from '../logger.js';
 import { readyChannel } from '../ready.js';
 import { format } from '../specs.js';
 
-const controls = () => import('../../home/index.js');
+const controls = () => import('../../home/control.js');
 
 const start = createCommand({
   name: 'start',
@@ -65,7 +65,7 @@ const run = createCommand({
   async handler(context) {
     const ready = readyChannel();
     try {
-      const { serveEngine, defaultHome } = await controls();
+      const { serveEngine, defaultHome } = await import('../../home/index.js');
       const home = context.connection.home ?? defaultHome();
       const served = await serveEngine({ home, logger: await processLogger() });
       ready.succeeded();

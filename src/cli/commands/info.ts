@@ -9,7 +9,7 @@ export const info = createCommand({
   args: {},
   options: { format },
   async handler(context, _, { format }) {
-    const { installation } = await import('../../home/index.js');
+    const { installation } = await import('../../home/installation.js');
     const found = await installation(context.connection.home);
     await printOne(context, format, { version: packageVersion(), ...found }, (it) => ({ ...it }));
   },

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { CryoboxError } from '../../errors.js';
-import type { ApiKeyInfo } from '../../home/index.js';
+import type { ApiKeyInfo } from '../../home/keys.js';
 import { createCommand, createGroup } from '../command.js';
 import type { Context } from '../context.js';
 import { printJson, printListing } from '../listing.js';
@@ -10,8 +10,6 @@ import { format, many, several, text, value } from '../specs.js';
 import { forEachTarget } from '../targets.js';
 import { parseCount, parseDurationMs, parseList } from '../values.js';
 import { packageVersion } from '../version.js';
-
-const homeRoom = () => import('../../home/index.js');
 
 export const serve = createCommand({
   name: 'serve',
@@ -25,7 +23,7 @@ export const serve = createCommand({
     tunnelDomain: text('--tunnel-domain <domain>', 'wildcard name that leads here, for ports of boxes'),
   },
   async handler(context, _, options) {
-    const { serveHttp, defaultHome } = await homeRoom();
+    const { serveHttp, defaultHome } = await import('../../home/serve-http.js');
     await using served = await serveHttp({
       home: context.connection.home ?? defaultHome(),
       logger: await processLogger(),
@@ -112,7 +110,7 @@ async function openKeys({ connection }: Context) {
   if (connection.url !== undefined) {
     throw new CryoboxError('unsupported', 'API keys are made on the host of the server, not over --url');
   }
-  const { ApiKeys, defaultHome } = await homeRoom();
+  const { ApiKeys, defaultHome } = await import('../../home/keys.js');
   return await ApiKeys.open(connection.home ?? defaultHome());
 }
 

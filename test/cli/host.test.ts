@@ -1,0 +1,92 @@
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { mustRun, runCli, spawnCli } from '../support/cli.js';
+import { newHome, type TestHome } from '../support/home.js';
+import { writeTinyImage } from '../support/tiny-image.js';
+
+let home: TestHome;
+const cli = (...args: string[]) => runCli(home.path, ...args);
+const must = (...args: string[]) => mustRun(home.path, ...args);
+
+beforeAll(async () => {
+  home = await newHome();
+});
+afterAll(async () => {
+  await cli('engine', 'stop');
+  await home[Symbol.asyncDispose]();
+});
+
+describe('doctor and info', () => {
+  it('finds everything on a host that was set up', async () => {
+    const { exitCode, stdout } = await cli('doctor', '--format', 'json');
+    const checks = JSON.parse(stdout) as { name: string; status: string; hint?: string }[];
+    expect(checks.filter(({ status }) => status === 'failed')).toEqual([]);
+    expect(exitCode).toBe(0);
+    for (const name of ['node', 'sqlite', 'qemu', 'accelerator', 'kernel', 'agent', 'userfaultfd', 'home']) {
+      expect(checks.map((check) => check.name)).toContain(name);
+    }
+    expect(checks.filter(({ status, hint }) => status !== 'ok' && !hint)).toEqual([]);
+  });
+
+  it('names what is missing, with what to do, and ends with 1', async () => {
+    const { exitCode, stdout } = await spawnCli(home.path, ['doctor'], {
+      env: { CRYOBOX_QEMU: '/no/such/qemu', CRYOBOX_CACHE: '/no/such/cache', CRYOBOX_ACCELERATOR: 'tcg' },
+    });
+    expect(exitCode).toBe(1);
+    expect(stdout).toMatch(/failed +qemu +cannot run \/no\/such\/qemu.*\n +-> Install QEMU/);
+    expect(stdout).toMatch(/failed +kernel +no guest kernel/);
+  });
+
+  it('says where everything is', async () => {
+    const info = JSON.parse(await must('info', '--format', 'json'));
+    expect(info).toMatchObject({ home: home.path, node: process.versions.node });
+    expect(info.kernel).toMatch(/^\d+\.\d+/);
+  });
+});
+
+describe('images', () => {
+  it('are imported, listed, inspected and removed', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'cryobox-layout-'));
+    try {
+      await writeTinyImage(directory, { files: { hello: 'hello' } });
+      const made = JSON.parse(
+        await must('images', 'import', directory, '--reference', 'mine', '--format', 'json'),
+      );
+      const listed = JSON.parse(await must('images', 'ls', '--format', 'json'));
+      expect(listed.map(({ id }: { id: string }) => id)).toContain(made.configDigest);
+      expect(JSON.parse(await must('images', 'inspect', 'mine', '--format', 'json')).layerCount).toBe(1);
+      expect(await must('run', '--rm', 'mine', 'cat', '/hello')).toBe('hello');
+      expect(await must('images', 'rm', 'mine')).toBe('mine\n');
+      expect((await cli('images', 'inspect', 'mine')).exitCode).toBe(125);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+});
+
+describe('serve', () => {
+  it('serves the same commands over --url, and asks for a key once there is one', async () => {
+    await cli('engine', 'stop');
+    const { id, key } = JSON.parse(await must('keys', 'create', '--name', 'ci', '--format', 'json'));
+    const server = spawnCli(home.path, ['serve', '--port', '0'], {});
+    const [line] = await once(server.stdout ?? expect.unreachable(), 'data');
+    const url = String(line).trim();
+    const far = (args: string[], apiKey: string) =>
+      spawnCli('/no/home', [...args, '--url', url], { env: { CRYOBOX_API_KEY: apiKey } });
+    const ran = await far(['run', '--rm'], key);
+    expect(ran.exitCode).toBe(125);
+    const output = await spawnCli('/no/home', ['run', '--rm', '--url', url, 'tiny', 'echo', 'far'], {
+      env: { CRYOBOX_API_KEY: key },
+    });
+    expect([output.exitCode, output.stdout]).toEqual([0, 'far\n']);
+    const refused = await far(['ls'], 'cbx_wrong');
+    expect([refused.exitCode, refused.stderr]).toEqual([125, expect.stringContaining('API key')]);
+    await must('keys', 'rm', id);
+    expect((await far(['ls'], key)).exitCode).toBe(125);
+    server.kill('SIGINT');
+    expect((await server).exitCode).toBe(0);
+  });
+});
