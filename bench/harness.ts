@@ -20,6 +20,12 @@ export interface BenchRun {
   teardown(): Promise<void>;
 }
 
+/** A case and the name of what it is compared with. */
+export interface NamedCase {
+  readonly bench: BenchCase;
+  readonly baseline: string;
+}
+
 /** What a case came to. */
 export interface BenchResult {
   readonly name: string;
@@ -34,7 +40,7 @@ export interface BenchResult {
 }
 
 /** Runs a case: value and baseline take turns, so that whatever else the machine does hits both. */
-export async function runCase(bench: BenchCase, baselineName: string): Promise<BenchResult> {
+export async function runCase({ bench, baseline }: NamedCase): Promise<BenchResult> {
   const run = await bench.setup();
   try {
     const values: number[] = [];
@@ -43,7 +49,7 @@ export async function runCase(bench: BenchCase, baselineName: string): Promise<B
       values.push(await run.measure());
       if (run.baseline) baselines.push(await run.baseline());
     }
-    return summarise(bench, baselineName, values, baselines);
+    return summarise(bench, baseline, values, baselines);
   } finally {
     await run.teardown();
   }

@@ -6,13 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readArchive, writeArchive } from '../../src/archive/index.js';
 import { createOverlay, flattenStream, openChain } from '../../src/disk/index.js';
-import type { BenchCase, BenchRun } from '../harness.js';
-
-/** A case and what it is compared with. */
-export interface DiskCase {
-  readonly bench: BenchCase;
-  readonly baseline: string;
-}
+import type { BenchCase, BenchRun, NamedCase } from '../harness.js';
 
 const MIB = 1024 * 1024;
 const DISK_BYTES = 1024 * MIB;
@@ -188,7 +182,7 @@ const deepRead: BenchCase = {
 };
 
 /** The cases of disks and archives. */
-export const diskCases: readonly DiskCase[] = [
+export const diskCases: readonly NamedCase[] = [
   { bench: overlay, baseline: 'qemu-img create -b' },
   { bench: exported, baseline: 'qemu-img convert, zstd -3 -T0' },
   { bench: imported, baseline: 'zstd -d, sha256sum' },

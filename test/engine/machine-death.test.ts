@@ -1,0 +1,84 @@
+import { expect, it } from 'vitest';
+import { failureOf, TestEngine } from './support.js';
+
+const engine = new TestEngine();
+
+it('fails an exec within a second when its machine is killed, and the box says why', async () => {
+  const { runtime } = engine;
+  await using box = await runtime.create({ image: 'tiny' });
+  const execution = await box.startExec(['sh', '-c', 'echo last words > /dev/console; echo up; sleep 1000']);
+  for await (const chunk of execution.stdout) {
+    expect(Buffer.from(chunk).toString()).toBe('up\n');
+    break;
+  }
+  const { pid } = await box.info();
+  const running = failureOf(box.exec(['sleep', '1000']));
+  const started = performance.now();
+  process.kill(pid ?? 0, 'SIGKILL');
+  const failure = await running;
+  expect(failure.code).toBe('machine_failed');
+  expect(performance.now() - started).toBeLessThan(1000);
+  expect((await failureOf(execution.wait())).code).toBe('machine_failed');
+
+  for await (const event of runtime.events()) {
+    if (event.id === box.id && event.change === 'failed') break;
+    if ((await box.info()).status === 'failed') break;
+  }
+  const info = await box.info();
+  expect(info).toMatchObject({ status: 'failed', pid: null, run: null });
+  expect(info.failure).toContain('last words');
+  expect(await box.consoleLog()).toContain('last words');
+  expect((await failureOf(box.exec(['true']))).code).toBe('invalid_state');
+
+  await box.start();
+  expect((await box.info()).failure).toBeNull();
+  expect((await box.exec(['echo', 'again'])).stdout.toString()).toBe('again\n');
+});
+
+it('takes a guest that powers itself off for stopped', async () => {
+  const { runtime } = engine;
+  await using box = await runtime.create({ image: 'tiny' });
+  const events = runtime.events();
+  const stopped = (async () => {
+    for await (const event of events) if (event.id === box.id && event.change === 'stopped') return true;
+    return false;
+  })();
+  await failureOf(box.exec(['sh', '-c', 'echo o > /proc/sysrq-trigger; sleep 100']));
+  expect(await stopped).toBe(true);
+  expect((await box.info()).status).toBe('stopped');
+});
+
+it('keeps machines in directories of their own, as users of their own, without privileges', async () => {
+  const { runtime } = engine;
+  await using one = await runtime.create({ image: 'tiny' });
+  await using two = await runtime.create({ image: 'tiny' });
+  const { readFile } = await import('node:fs/promises');
+  const statusOf = async (pid: number | null): Promise<string> =>
+    await readFile(`/proc/${pid}/status`, 'utf8');
+  const uidOf = (status: string): string => /^Uid:\s+(\d+)/m.exec(status)?.[1] ?? '';
+  const [first, second] = [await statusOf((await one.info()).pid), await statusOf((await two.info()).pid)];
+  expect(first).toMatch(/^Seccomp:\s+2$/m);
+  if (process.getuid?.() === 0) {
+    expect(first).toMatch(/^CapEff:\s+0+$/m);
+    expect(uidOf(first)).not.toBe('0');
+    expect(uidOf(first)).not.toBe(uidOf(second));
+  }
+});
+
+it('lets nothing of a box behind when it is removed', async () => {
+  const { runtime } = engine;
+  const { readdir } = await import('node:fs/promises');
+  const { isAlive } = await import('../../src/machine/index.js');
+  const { identify } = await import('../../src/machine/process.js');
+  const before = await readdir(`${engine.home}/machines`);
+  const box = await runtime.create({ image: 'tiny' });
+  const { pid } = await box.info();
+  const process = await identify(pid ?? 0);
+  await box.remove({ force: true });
+  expect(await readdir(`${engine.home}/machines`)).toEqual(before);
+  expect(process && (await isAlive(process))).toBe(false);
+  const collected = await runtime.gc();
+  expect(collected.removed.length).toBeGreaterThan(0);
+  expect((await runtime.gc()).removed).toEqual([]);
+  expect(await runtime.get(box.id)).toBeNull();
+});
