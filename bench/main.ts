@@ -25,7 +25,8 @@ for (const named of cases) {
 process.exitCode = broken === 0 ? 0 : 1;
 
 function lineOf(result: BenchResult): string {
-  const against = result.ratio === null ? '' : `  ${result.ratio}x of ${result.baseline_p50} (${result.baseline})`;
+  const against =
+    result.ratio === null ? '' : `  ${result.ratio}x of ${result.baseline_p50} (${result.baseline})`;
   const verdict = result.met === null ? '' : result.met ? '  met' : '  NOT MET';
   const promise = result.promise === '' ? '' : `  promise ${result.promise}`;
   return `${result.name.padEnd(24)} ${result.value_p50} ${result.unit}${against}${promise}${verdict}  n=${result.n}`;
