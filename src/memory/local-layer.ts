@@ -18,16 +18,10 @@ export function localLayers(
   return (layerId) => LocalLayer.open(resolve(layerId), layerId, options.synchronous ?? false);
 }
 
-/** One verified chunk of packed data. */
-interface Chunk {
-  readonly index: number;
-  readonly data: Buffer;
-}
-
 /**
- * A layer in local files. Packed data is read and verified a chunk at a time; the last chunk is kept, and the one
- * behind it is fetched ahead, because packed pages are mostly read in their order. Flat data is read as it lies: QEMU
- * maps such files unverified as well, and verifyLayer() is there for them.
+ * A layer in local files. Packed data is verified a chunk at a time on first use, the next chunk ahead; what is verified
+ * lies in the page cache, so that it is then read at once, however small the pieces are. Flat data is read as it
+ * lies: QEMU maps such files unverified as well, and verifyLayer() is there for them.
  */
 class LocalLayer implements LayerReader {
   readonly #layerId: string;
@@ -35,9 +29,9 @@ class LocalLayer implements LayerReader {
   readonly #handle: FileHandle;
   readonly #synchronous: boolean;
   readonly #verified = new Set<number>();
+  readonly #verifying = new Map<number, Promise<void>>();
+  readonly #buffers: Buffer[] = [];
   #map: LayerMap | undefined;
-  #kept: Chunk | undefined;
-  #ahead: { readonly index: number; readonly chunk: Promise<Chunk> } | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(paths: LayerPaths, layerId: string, handle: FileHandle, synchronous: boolean) {
@@ -57,20 +51,11 @@ class LocalLayer implements LayerReader {
   }
 
   async read(target: Buffer, offset: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted) throw new CryoboxError('cancelled', `reading memory layer ${this.#layerId}`);
     this.#map ??= await readMap(this.#paths.map, this.#layerId);
     if (this.#map.form === 'flat') return this.#readPlain(target, offset);
-    let done = 0;
-    while (done < target.length) {
-      if (signal?.aborted) throw new CryoboxError('cancelled', `reading memory layer ${this.#layerId}`);
-      const position = offset + done;
-      const index = Math.floor(position / CHUNK_BYTES);
-      const length = Math.min(target.length - done, (index + 1) * CHUNK_BYTES - position);
-      const piece = target.subarray(done, done + length);
-      if (this.#synchronous && this.#verified.has(index) && this.#kept?.index !== index)
-        this.readSync(piece, position);
-      else await this.#readChunked(this.#map, index, piece, position);
-      done += length;
-    }
+    if (!this.#isVerified(offset, target.length)) await this.warm(offset, target.length);
+    this.readSync(target, offset);
   }
 
   readSync(target: Buffer, offset: number): void {
@@ -85,54 +70,55 @@ class LocalLayer implements LayerReader {
   async warm(offset: number, length: number): Promise<void> {
     this.#map ??= await readMap(this.#paths.map, this.#layerId);
     if (this.#map.form === 'flat') return;
-    const last = Math.floor((offset + length - 1) / CHUNK_BYTES);
-    for (let index = Math.floor(offset / CHUNK_BYTES); index <= last; index += 1)
-      if (!this.#verified.has(index)) await this.#load(this.#map, index);
+    if (offset + length > this.#map.dataBytes) throw this.#short(this.#map.dataBytes);
+    for (let index = chunkOf(offset); index <= chunkOf(offset + length - 1); index += 1) {
+      if (this.#verified.has(index)) continue;
+      const verified = this.#verify(this.#map, index);
+      const hasNext = (index + 1) * CHUNK_BYTES < this.#map.dataBytes;
+      // The failure of what is done ahead belongs to who reads that chunk, if anybody does.
+      if (hasNext && !this.#synchronous) this.#verify(this.#map, index + 1).catch(() => undefined);
+      await verified;
+    }
   }
 
   async close(): Promise<void> {
-    await this.#ahead?.chunk.catch(() => undefined);
+    await Promise.allSettled(this.#verifying.values());
     this.#closed ??= this.#handle.close();
     await this.#closed;
+  }
+
+  #isVerified(offset: number, length: number): boolean {
+    for (let index = chunkOf(offset); index <= chunkOf(offset + length - 1); index += 1)
+      if (!this.#verified.has(index)) return false;
+    return true;
+  }
+
+  /** Verifies a chunk once, however many ask for it. */
+  #verify(map: LayerMap, index: number): Promise<void> {
+    if (this.#verified.has(index)) return Promise.resolve();
+    const underWay = this.#verifying.get(index);
+    if (underWay !== undefined) return underWay;
+    const task = this.#verifyNow(map, index).finally(() => this.#verifying.delete(index));
+    this.#verifying.set(index, task);
+    return task;
+  }
+
+  async #verifyNow(map: LayerMap, index: number): Promise<void> {
+    const start = index * CHUNK_BYTES;
+    const buffer = this.#buffers.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    const data = buffer.subarray(0, Math.min(CHUNK_BYTES, map.dataBytes - start));
+    await this.#readPlain(data, start);
+    const digest = this.#synchronous
+      ? createHash('sha256').update(data).digest()
+      : Buffer.from(await webcrypto.subtle.digest('SHA-256', data));
+    this.#buffers.push(buffer);
+    checkDigest(map, index, digest);
+    this.#verified.add(index);
   }
 
   async #readPlain(target: Buffer, offset: number): Promise<void> {
     if (this.#synchronous) this.readSync(target, offset);
     else await this.#fill(target, offset);
-  }
-
-  async #readChunked(map: LayerMap, index: number, piece: Buffer, position: number): Promise<void> {
-    if (this.#kept?.index !== index) {
-      const chunk = this.#ahead?.index === index ? this.#ahead.chunk : this.#load(map, index);
-      this.#kept = await chunk;
-      if (!this.#synchronous) this.#fetchAhead(map, index + 1);
-    }
-    const start = index * CHUNK_BYTES;
-    const copied = this.#kept.data.copy(piece, 0, position - start);
-    if (copied < piece.length) throw this.#short(position + copied);
-  }
-
-  #fetchAhead(map: LayerMap, index: number): void {
-    if (index * CHUNK_BYTES >= map.dataBytes || this.#closed !== undefined) return;
-    const chunk = this.#load(map, index);
-    // Its failure belongs to who reads that chunk, if anybody does.
-    chunk.catch(() => undefined);
-    this.#ahead = { index, chunk };
-  }
-
-  /** Reads a chunk and compares it with its hash, the first time. */
-  async #load(map: LayerMap, index: number): Promise<Chunk> {
-    const start = index * CHUNK_BYTES;
-    if (start >= map.dataBytes) throw this.#short(start);
-    const data = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, map.dataBytes - start));
-    await this.#readPlain(data, start);
-    if (this.#verified.has(index)) return { index, data };
-    const digest = this.#synchronous
-      ? createHash('sha256').update(data).digest()
-      : Buffer.from(await webcrypto.subtle.digest('SHA-256', data));
-    checkDigest(map, index, digest);
-    this.#verified.add(index);
-    return { index, data };
   }
 
   async #fill(target: Buffer, offset: number): Promise<void> {
@@ -167,6 +153,10 @@ class LocalLayer implements LayerReader {
       { details: { layer: this.#layerId, chunk: Math.floor(position / CHUNK_BYTES) } },
     );
   }
+}
+
+function chunkOf(offset: number): number {
+  return Math.floor(offset / CHUNK_BYTES);
 }
 
 /** The digest of a chunk that holds only zeros, which is not hashed. */

@@ -6,18 +6,24 @@ const pagesPerWrite = 64;
 /** Longest record beside its page: 8 bytes of header, a length byte and a name of 255 bytes. */
 const longestHeader = 8 + 1 + 255;
 const bufferBytes = pagesPerWrite * (8 + PAGE_BYTES) + longestHeader;
+/**
+ * Buffers of an encoder: one is filled, the others wait for the kernel. A few waiting ones go out as soon as QEMU has read
+ * on, without a turn of the event loop between them; 1.5 MiB in all.
+ */
+const maxBuffers = 6;
 
 /**
- * Collects page records and writes them in large pieces. Two buffers alternate, so that one is filled while the kernel
- * takes the other. Records between `begin` and `flush` must lie in one part of the RAM section.
+ * Collects page records and writes them in large pieces, a few of them ahead of the reader. Records between `begin` and `flush` must lie in one part of the RAM section.
  */
 export class PageEncoder {
   readonly #sink: SocketSink;
-  #buffer = Buffer.allocUnsafe(bufferBytes);
-  #spare = Buffer.allocUnsafe(bufferBytes);
+  #buffer: Buffer = Buffer.allocUnsafe(bufferBytes);
+  readonly #free: Buffer[] = [];
+  #buffers = 1;
   #used = 0;
   #block: RamBlock | undefined;
-  #inFlight: Promise<void> = Promise.resolve();
+  /** Writes under way, oldest first; the kernel takes them in that order. */
+  readonly #inFlight: Promise<void>[] = [];
 
   constructor(sink: SocketSink) {
     this.#sink = sink;
@@ -57,18 +63,25 @@ export class PageEncoder {
 
   /** Writes what is collected; returns when the kernel has taken everything. */
   async flush(): Promise<void> {
-    await this.#swap();
-    await this.#inFlight;
+    if (this.#used > 0) await this.#swap();
+    while (this.#inFlight.length > 0) await this.#inFlight.shift();
   }
 
+  /** Hands the filled buffer over and goes on with an empty one. */
   async #swap(): Promise<void> {
-    await this.#inFlight;
-    if (this.#used === 0) return;
-    this.#inFlight = this.#sink.write(this.#buffer.subarray(0, this.#used));
-    // The failure is reported by the next await of #inFlight; until then it must not count as unhandled.
-    this.#inFlight.catch(() => undefined);
-    [this.#buffer, this.#spare] = [this.#spare, this.#buffer];
+    const buffer = this.#buffer;
+    const write = this.#sink.write(buffer.subarray(0, this.#used)).then(() => void this.#free.push(buffer));
+    // A failure is reported by the await of this write; until then it must not count as unhandled.
+    write.catch(() => undefined);
+    this.#inFlight.push(write);
+    while (this.#buffers === maxBuffers && this.#free.length === 0) await this.#inFlight.shift();
+    this.#buffer = this.#free.pop() ?? this.#newBuffer();
     this.#used = 0;
+  }
+
+  #newBuffer(): Buffer {
+    this.#buffers += 1;
+    return Buffer.allocUnsafe(bufferBytes);
   }
 
   #header(block: RamBlock, page: number, flag: number): void {

@@ -52,7 +52,12 @@ export class Lab {
   /** Boots a guest, freezes it and makes its memory the layer `golden`. */
   static async open(memoryMiB: number): Promise<Lab> {
     const lab = new Lab(await mkdtemp(join(tmpdir(), 'cryobox-lab-')), memoryMiB);
-    await lab.#freezeGolden();
+    try {
+      await lab.#freezeGolden();
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
     return lab;
   }
 

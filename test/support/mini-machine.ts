@@ -56,7 +56,10 @@ export class MiniMachine {
     });
     const [, , , control, console] = child.stdio as unknown as Socket[];
     if (!control || !console) throw new Error('no inherited sockets');
-    const qmp = await QmpClient.attach(control);
+    const qmp = await QmpClient.attach(control).catch((error: unknown) => {
+      child.kill('SIGKILL');
+      throw error;
+    });
     return new MiniMachine(child, qmp, console, options.directory);
   }
 
