@@ -9,7 +9,9 @@ const { values } = parseArgs({
   options: { json: { type: 'boolean', default: false }, only: { type: 'string' } },
 });
 const wanted = values.only?.split(',');
-const cases = [...runtimeCases, ...diskCases, ...imageCases].filter(({ bench }) => !wanted || wanted.includes(bench.name));
+const cases = [...runtimeCases, ...diskCases, ...imageCases].filter(
+  ({ bench }) => !wanted || wanted.includes(bench.name),
+);
 const unknown = (wanted ?? []).filter((name) => !cases.some(({ bench }) => bench.name === name));
 if (unknown.length > 0) {
   process.stderr.write(`no such case: ${unknown.join(', ')}\n`);
@@ -26,7 +28,8 @@ for (const named of cases) {
 process.exitCode = broken === 0 ? 0 : 1;
 
 function lineOf(result: BenchResult): string {
-  const against = result.ratio === null ? '' : `  ${result.ratio}x of ${result.baseline_p50} (${result.baseline})`;
+  const against =
+    result.ratio === null ? '' : `  ${result.ratio}x of ${result.baseline_p50} (${result.baseline})`;
   const verdict = result.met === null ? '' : result.met ? '  met' : '  NOT MET';
   const promise = result.promise === '' ? '' : `  promise ${result.promise}`;
   return `${result.name.padEnd(24)} ${result.value_p50} ${result.unit}${against}${promise}${verdict}  n=${result.n}`;
