@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { diskCases } from './cases/disk.js';
+import { imageCases } from './cases/images.js';
 import { runtimeCases } from './cases/runtime.js';
 import { type BenchResult, runCase } from './harness.js';
 
@@ -8,7 +9,9 @@ const { values } = parseArgs({
   options: { json: { type: 'boolean', default: false }, only: { type: 'string' } },
 });
 const wanted = values.only?.split(',');
-const cases = [...runtimeCases, ...diskCases].filter(({ bench }) => !wanted || wanted.includes(bench.name));
+const cases = [...runtimeCases, ...diskCases, ...imageCases].filter(
+  ({ bench }) => !wanted || wanted.includes(bench.name),
+);
 const unknown = (wanted ?? []).filter((name) => !cases.some(({ bench }) => bench.name === name));
 if (unknown.length > 0) {
   process.stderr.write(`no such case: ${unknown.join(', ')}\n`);

@@ -8,15 +8,12 @@ import { LayerStack } from './layer.js';
 import { defaultLimits, type ImageLimits } from './limits.js';
 import { TarReader } from './tar-reader.js';
 
-/** Version of what {@link buildBaseDisk} makes of an image: a base disk of another version has other bytes. */
-export const baseDiskFormat = 1;
-
 /** What headers and padding of an entry take in a tar, with room for a long name. */
 const overheadBytes = 4096;
 
 const gibibyte = 1024 ** 3;
 /** Virtual size of a base disk: every box of the default shape has it. The file is sparse. */
-export const defaultBaseDiskBytes = 10 * gibibyte;
+const defaultBaseDiskBytes = 10 * gibibyte;
 
 /** One layer to be unpacked. */
 export interface LayerSource {

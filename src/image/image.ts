@@ -10,7 +10,7 @@ import type { BlobStore } from './store.js';
 const maxIndexDepth = 4;
 
 /** One layer of an image. */
-export interface LayerFacts {
+interface LayerFacts {
   readonly digest: string;
   /** Digest of the layer's unpacked tar. */
   readonly diffId: string;

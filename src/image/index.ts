@@ -1,8 +1,12 @@
-export { type BaseDisk, buildBaseDisk, defaultBaseDiskBytes } from './base-disk.js';
+export { buildBaseDisk } from './base-disk.js';
 export { buildDebianImage } from './build.js';
 export type { ImageConfig } from './config.js';
 export { type Image, layerSources, loadImage } from './image.js';
 export { importImage } from './import.js';
 export { defaultLimits as defaultImageLimits } from './limits.js';
+export { parsePlatform } from './platform.js';
+export type { PullRegistry } from './pull/clients.js';
+export { pullToDisk } from './pull/pull-to-disk.js';
+export { Puller, type PullProgress } from './pull/puller.js';
 export { formatReference, parseReference, shortReference, shortRepository } from './reference.js';
 export { BlobStore } from './store.js';

@@ -76,7 +76,7 @@ export class LayerStack {
     const name = parts.pop();
     if (name === undefined) {
       if (entry.type !== 'directory') throw refused(entry, 'would replace the root directory');
-      this.root.metadata = metadataOf(entry);
+      this.root.describe(metadataOf(entry));
       return;
     }
     if (name.startsWith(whiteoutPrefix)) {
@@ -115,7 +115,7 @@ export class LayerStack {
   #addDirectory(entry: TarEntry, parent: TreeNode, name: string): void {
     const existing = parent.children?.get(name);
     if (existing?.children) {
-      existing.metadata = metadataOf(entry);
+      existing.describe(metadataOf(entry));
       existing.layer = this.#layer;
       return;
     }

@@ -25,7 +25,7 @@ export interface ImageFiles {
 }
 
 /** The files of a directory. Symlinks are followed only within it. */
-export class DirectoryFiles implements ImageFiles {
+class DirectoryFiles implements ImageFiles {
   readonly name: string;
 
   constructor(directory: string) {
@@ -69,7 +69,7 @@ export class DirectoryFiles implements ImageFiles {
 type ArchiveMember = { readonly offset: number; readonly size: number } | { readonly target: string };
 
 /** The files of an uncompressed tar archive, read where they lie. */
-export class ArchiveFiles implements ImageFiles {
+class ArchiveFiles implements ImageFiles {
   readonly name: string;
   readonly #members: ReadonlyMap<string, ArchiveMember>;
 

@@ -20,7 +20,7 @@ export interface StoredBlob {
 }
 
 /** Opens a blob's bytes from an offset on. */
-export type BlobOpener = (offset: number) => Promise<AsyncIterable<Uint8Array>>;
+type BlobOpener = (offset: number) => Promise<AsyncIterable<Uint8Array>>;
 
 /** Options of {@link BlobStore.put}. */
 export interface PutBlobOptions {

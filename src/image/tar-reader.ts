@@ -16,7 +16,7 @@ const recordBytes = 512;
 const maxExtendedHeaderBytes = 1024 * 1024;
 
 /** Kinds of entries; anything else in a type flag is refused. */
-export type TarEntryType = 'file' | 'link' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
+type TarEntryType = 'file' | 'link' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
 
 /** One entry of a tar. Names are binary strings. */
 export interface TarEntry {

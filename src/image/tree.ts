@@ -39,26 +39,42 @@ export interface NodeMetadata {
   readonly attributes?: ReadonlyMap<string, Buffer>;
 }
 
-/** One file, directory, link or device. Several names may point at one node (hard links). */
+/** What few nodes have; kept apart so that the many others stay small. */
+interface RareMetadata {
+  readonly accessedAt?: FileTime;
+  readonly attributes?: ReadonlyMap<string, Buffer>;
+}
+
+/**
+ * One file, directory, link or device. Several names may point at one node (hard links). An image has hundreds of
+ * thousands of them, so everything common lies in plain fields.
+ */
 export class TreeNode {
-  metadata: NodeMetadata;
   readonly type: FileTypeCode;
   /** Index of the layer that last wrote the node: a whiteout hides only what lower layers brought. */
   layer: number;
+  mode = 0;
+  uid = 0;
+  gid = 0;
+  modifiedSeconds = 0;
+  modifiedNanoseconds = 0;
+  rare: RareMetadata | undefined;
   /** Names pointing here, for everything but directories. */
   links = 1;
   /** Length of a regular file in bytes. */
   size = 0;
-  /** Where a regular file's content lies: triples of file block, disk block and number of blocks. */
-  extents: number[] | undefined;
+  /** Inode number; 0 until the tree is numbered. */
+  inode = 0;
   /** Entries of a directory. */
   readonly children: Map<string, TreeNode> | undefined;
   /** Target of a symlink. */
   readonly target: string | undefined;
   /** Major and minor number of a device. */
   readonly device: readonly [number, number] | undefined;
-  /** Inode number; 0 until the tree is numbered. */
-  inode = 0;
+  /** One extent from file block 0 on, which is what most files have: its disk block and length. */
+  #firstBlock = 0;
+  #blockCount = 0;
+  #extents: number[] | undefined;
 
   constructor(
     type: FileTypeCode,
@@ -67,11 +83,40 @@ export class TreeNode {
     more: { readonly target?: string; readonly device?: readonly [number, number] } = {},
   ) {
     this.type = type;
-    this.metadata = metadata;
     this.layer = layer;
     this.children = type === FileType.directory ? new Map() : undefined;
     this.target = more.target;
     this.device = more.device;
+    this.describe(metadata);
+  }
+
+  /** Where a regular file's content lies: triples of file block, disk block and number of blocks. */
+  get extents(): readonly number[] {
+    if (this.#extents) return this.#extents;
+    return this.#blockCount === 0 ? [] : [0, this.#firstBlock, this.#blockCount];
+  }
+
+  set extents(extents: readonly number[]) {
+    const isSimple = extents.length === 3 && extents[0] === 0;
+    this.#firstBlock = isSimple ? (extents[1] ?? 0) : 0;
+    this.#blockCount = isSimple ? (extents[2] ?? 0) : 0;
+    this.#extents = isSimple || extents.length === 0 ? undefined : [...extents];
+  }
+
+  /** Time of the last change of the content. */
+  get modifiedAt(): FileTime {
+    return { seconds: this.modifiedSeconds, nanoseconds: this.modifiedNanoseconds };
+  }
+
+  /** Takes over owner, mode, times and attributes. */
+  describe(metadata: NodeMetadata): void {
+    const { accessedAt, attributes, modifiedAt } = metadata;
+    this.mode = metadata.mode;
+    this.uid = metadata.uid;
+    this.gid = metadata.gid;
+    this.modifiedSeconds = modifiedAt.seconds;
+    this.modifiedNanoseconds = modifiedAt.nanoseconds;
+    this.rare = accessedAt || attributes ? { accessedAt, attributes } : undefined;
   }
 }
 

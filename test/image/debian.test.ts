@@ -1,13 +1,24 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { buildBaseDisk } from '../../src/image/base-disk.js';
 import { buildDebianImage } from '../../src/image/build.js';
 import { layerSources } from '../../src/image/image.js';
-import { debianImage } from './support/debian.js';
-import { fsck, statFiles } from './support/ext4.js';
+import { importImage } from '../../src/image/import.js';
+import { debianImage, debianLayout } from './support/debian.js';
+import { dumpFiles, fsck, statFiles } from './support/ext4.js';
 import { TestHome } from './support/home.js';
+import {
+  attributesOnHost,
+  change,
+  type Facts,
+  factsOnHost,
+  hashOf,
+  isRoot,
+  rootless,
+  umoci,
+} from './support/umoci.js';
 
 test('an image made from Debian packages has its files and starts a shell', {
   timeout: 180_000,
@@ -85,4 +96,90 @@ test('a build that is cancelled ends mmdebstrap and leaves nothing', { timeout: 
   await expect(building).rejects.toMatchObject({ code: 'cancelled' });
   expect(await readdir(home.scratch)).toEqual([]);
   expect(await readdir(join(home.directory, 'store/partial'))).toEqual([]);
+});
+
+test('the disk equals what umoci unpacks, file by file', { timeout: 180_000 }, async () => {
+  await using home = await TestHome.create();
+  const layout = join(home.directory, 'layout');
+  await debianLayout(layout, 'base');
+  const first = join(home.directory, 'first');
+  await umoci('unpack', ...rootless, '--image', `${layout}:base`, first);
+  await change(join(first, 'rootfs'));
+  await umoci('repack', '--image', `${layout}:changed`, first);
+  const second = join(home.directory, 'second');
+  await umoci('unpack', ...rootless, '--image', `${layout}:changed`, second);
+  const root = join(second, 'rootfs');
+
+  const image = await importImage({
+    source: layout,
+    tag: 'changed',
+    store: home.store,
+    scratchDirectory: home.scratch,
+  });
+  expect(image.layers.length).toBe(2);
+  await home.buildDisk(image, { sizeBytes: 2 ** 30 });
+  expect(await fsck(home.disk)).toBe('clean');
+
+  const { stdout } = await execa('find', [root, '-printf', '/%P\\n'], { maxBuffer: 64 * 2 ** 20 });
+  const paths = stdout.split('\n');
+  const dump = await dumpFiles(home.disk, home.directory);
+  const dumped = await execa(
+    'find',
+    [
+      dump,
+      '-mindepth',
+      '1',
+      '(',
+      '-type',
+      'f',
+      '-o',
+      '-type',
+      'd',
+      '-o',
+      '-type',
+      'l',
+      ')',
+      '-printf',
+      '/%P\\n',
+    ],
+    { maxBuffer: 64 * 2 ** 20 },
+  );
+  const onDisk = await statFiles(home.disk, paths);
+  const attributes = await attributesOnHost(root);
+  const differences: unknown[] = [];
+  for (const [index, path] of paths.entries()) {
+    const expected = await factsOnHost(join(root, path));
+    const actual = onDisk[index];
+    if (!actual) throw new Error(`no facts of ${path}`);
+    const { type } = actual;
+    // Without root umoci puts an empty file where a device belongs.
+    if (!isRoot && type.endsWith('special')) continue;
+    const content =
+      type === 'regular'
+        ? await hashOf(join(dump, path))
+        : type === 'symlink'
+          ? await readlink(join(dump, path))
+          : undefined;
+    const facts: Facts = {
+      type,
+      mode: Number.parseInt(actual.mode, 8).toString(8),
+      owner: isRoot ? actual.owner : expected.owner,
+      links: type === 'directory' ? undefined : actual.links,
+      size: type === 'regular' ? actual.size : undefined,
+      modifiedAt: actual.modifiedAt,
+      device: actual.device?.split(':').map(Number).join(':'),
+      content,
+    };
+    const both = [
+      { ...facts, attributes: actual.attributes },
+      { ...expected, attributes: attributes.get(path) ?? {} },
+    ];
+    if (JSON.stringify(both[0]) !== JSON.stringify(both[1]))
+      differences.push({ path, disk: both[0], umoci: both[1] });
+  }
+  expect(differences).toEqual([]);
+  expect(paths.length).toBeGreaterThan(3000);
+  // Nothing is on the disk that umoci does not have; debugfs does not dump devices and pipes, which were compared above.
+  expect(dumped.stdout.split('\n').filter((path) => !paths.includes(path))).toEqual([]);
+  expect(await readdir(join(dump, 'var/lib/dpkg/info'))).toEqual(['new']);
 });

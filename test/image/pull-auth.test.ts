@@ -65,6 +65,21 @@ describe('a registry with TLS and a password', () => {
     expect(image.layers.length).toBe(1);
   });
 
+  test('who has no password does not get what another one pulls at the same time', async () => {
+    await using own = await TestHome.create();
+    const puller = new Puller({ store: own.store, credentials: nobody });
+    const reference = parseReference(`${secure.name}/app:1`);
+    const { caFile } = secure;
+    const credentials = { username: user.name, password: user.password };
+    const [mine, theirs] = await Promise.allSettled([
+      puller.pull(reference, { registry: { caFile, credentials } }),
+      puller.pull(reference, { registry: { caFile } }),
+    ]);
+    expect(mine.status).toBe('fulfilled');
+    expect(theirs).toMatchObject({ status: 'rejected', reason: { code: 'unauthenticated' } });
+    await puller.close();
+  });
+
   test('no password and a wrong password', async () => {
     const wrong: CredentialSource = () => Promise.resolve({ username: user.name, password: 'wrong' });
     for (const credentials of [nobody, wrong]) {

@@ -203,7 +203,9 @@ test('a mirror is asked first, and the registry itself for what the mirror does 
   await using own = await TestHome.create();
   await using mirror = await TestProxy.start(registry.port);
   await using proxy = await TestProxy.start(registry.port);
-  await using puller = pullerFor(own, { registries: { [proxy.name]: { mirrors: [mirror.name] } } });
+  await using puller = pullerFor(own, {
+    registries: { [proxy.name]: { mirrors: [`http://${mirror.name}`] } },
+  });
   let lacking: string | undefined;
   mirror.plan = (path) => {
     if (path.includes('/blobs/')) lacking ??= path;

@@ -70,7 +70,7 @@ export class Ext4Builder {
   }
 
   /** Stores a file's content and returns where it lies. */
-  async storeContent(source: ContentSource): Promise<number[] | undefined> {
+  async storeContent(source: ContentSource): Promise<number[]> {
     const extents: number[] = [];
     let fileBlock = 0;
     let filled = 0;
@@ -87,28 +87,28 @@ export class Ext4Builder {
       }
     }
     if (filled > 0) await this.#storePiece(extents, fileBlock, this.#piece.subarray(0, filled));
-    return extents.length > 0 ? extents : undefined;
+    return extents;
   }
 
   /** Gives the blocks of a file back that nothing points at any more. */
   releaseContent(node: TreeNode): void {
-    const extents = node.extents ?? [];
+    const { extents } = node;
     for (let at = 0; at + 2 < extents.length; at += 3) {
       const run = { start: extents[at + 1] ?? 0, count: extents[at + 2] ?? 0 };
       this.#blocks.release(run);
       this.#released.push(run);
     }
-    node.extents = undefined;
+    node.extents = [];
   }
 
   /** Writes the tree and all metadata, and makes the file durable. */
   async finish(root: TreeNode): Promise<void> {
     await this.#clearReleased();
     const table = new InodeTable(this.#geometry, this.#file);
-    const nodes = numberNodes(root, this.#geometry.inodeCount);
+    const { nodes, parents } = numberNodes(root, this.#geometry.inodeCount);
     await this.#writeReservedInodes(table, root);
-    for (const { node, parent } of nodes) {
-      if (node !== root) await this.#writeNode(table, node, parent);
+    for (const node of nodes) {
+      if (node !== root) await this.#writeNode(table, node, parents.get(node) ?? root);
     }
     await table.flush();
     await this.#writeGroups(table);
@@ -162,19 +162,18 @@ export class Ext4Builder {
     const seed = inodeSeed(this.#seed, node.inode);
     const content = await this.#writeContent(node, parent, seed);
     const attributes = await this.#writeAttributes(node);
-    const { metadata } = node;
     const bytes = await table.next(node.inode, node.type === FileType.directory);
     encodeInode(
       bytes,
       {
         type: node.type,
-        permissions: metadata.mode,
-        uid: metadata.uid,
-        gid: metadata.gid,
+        permissions: node.mode,
+        uid: node.uid,
+        gid: node.gid,
         links: linksOf(node),
         size: content.size,
-        modifiedAt: metadata.modifiedAt,
-        accessedAt: metadata.accessedAt ?? metadata.modifiedAt,
+        modifiedAt: node.modifiedAt,
+        accessedAt: node.rare?.accessedAt ?? node.modifiedAt,
         blocks: content.blocks + (attributes.block === undefined ? 0 : 1),
         flags: content.flags,
         content: content.bytes,
@@ -186,7 +185,7 @@ export class Ext4Builder {
   }
 
   async #writeContent(node: TreeNode, parent: TreeNode, seed: number): Promise<NodeContent> {
-    if (node.type === FileType.regular) return await this.#writeExtents(node.extents ?? [], node.size, seed);
+    if (node.type === FileType.regular) return await this.#writeExtents(node.extents, node.size, seed);
     if (node.type === FileType.directory) return await this.#writeDirectory(node, parent, seed);
     if (node.type === FileType.symlink) return await this.#writeSymlink(node, seed);
     const bytes = node.device ? encodeDevice(node.device) : Buffer.alloc(60);
@@ -228,7 +227,7 @@ export class Ext4Builder {
   }
 
   async #writeAttributes(node: TreeNode): Promise<{ inInode?: Buffer; block?: number }> {
-    const encoded = node.metadata.attributes && encodeAttributes(node.metadata.attributes);
+    const encoded = node.rare?.attributes && encodeAttributes(node.rare.attributes);
     if (!encoded) return {};
     if (encoded.inInode) return { inInode: encoded.inInode };
     const { start } = this.#blocks.allocate(1);

@@ -14,13 +14,13 @@ export const inodesPerGroup = 8192;
 /** Bytes of an inode; room for nanoseconds and small extended attributes. */
 export const inodeSize = 256;
 /** Groups whose bitmaps and inode tables lie together, as mke2fs does. */
-export const groupsPerFlex = 16;
+const groupsPerFlex = 16;
 /** Log2 of {@link groupsPerFlex}, as the superblock has it. */
 export const logGroupsPerFlex = 4;
 /** Bytes of a group descriptor without the 64bit feature, which only file systems over 16 TiB need. */
 export const descriptorSize = 32;
 /** Blocks of a group's inode table. */
-export const inodeTableBlocks = (inodesPerGroup * inodeSize) / blockSize;
+const inodeTableBlocks = (inodesPerGroup * inodeSize) / blockSize;
 /** First inode number for files; the ones below are reserved (kernel documentation, ext4, "Special inodes"). */
 export const firstInode = 11;
 

@@ -5,19 +5,22 @@ import { firstInode } from './geometry.js';
 /** Inode number of the root directory (kernel documentation, ext4, "Special inodes"). */
 export const rootInode = 2;
 
-/** A node in the order of inode numbers, with the directory that holds it. */
-interface NumberedNode {
-  readonly node: TreeNode;
-  readonly parent: TreeNode;
+/** All nodes of a tree. */
+interface NumberedTree {
+  /** In the order of their numbers, the root first. */
+  readonly nodes: TreeNode[];
+  /** The directory above each directory but the root. */
+  readonly parents: ReadonlyMap<TreeNode, TreeNode>;
 }
 
 /**
  * Numbers all nodes: the root is 2, then directory by directory in byte order of names, so that the files of one
  * directory lie together and the same tree always gets the same numbers. Throws `image_refused` beyond `inodeCount`.
  */
-export function numberNodes(root: TreeNode, inodeCount: number): NumberedNode[] {
+export function numberNodes(root: TreeNode, inodeCount: number): NumberedTree {
   root.inode = rootInode;
-  const numbered: NumberedNode[] = [{ node: root, parent: root }];
+  const nodes = [root];
+  const parents = new Map<TreeNode, TreeNode>();
   const waiting: TreeNode[] = [root];
   let next = firstInode;
   for (let directory = waiting.pop(); directory; directory = waiting.pop()) {
@@ -35,11 +38,13 @@ export function numberNodes(root: TreeNode, inodeCount: number): NumberedNode[] 
       }
       node.inode = next;
       next += 1;
-      numbered.push({ node, parent: directory });
-      if (node.type === FileType.directory) inside.push(node);
+      nodes.push(node);
+      if (node.type !== FileType.directory) continue;
+      parents.set(node, directory);
+      inside.push(node);
     }
     // Depth first, in order: the stack takes the last first.
     waiting.push(...inside.reverse());
   }
-  return numbered;
+  return { nodes, parents };
 }

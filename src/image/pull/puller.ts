@@ -7,11 +7,11 @@ import { formatPlatform, hostPlatform, type Platform } from '../platform.js';
 import { formatReference, type ImageReference } from '../reference.js';
 import type { BlobStore } from '../store.js';
 import { downloadBlob } from './blobs.js';
+import { type PullRegistry, RegistryClients, type Source } from './clients.js';
 import { type CredentialSource, dockerConfigDirectory, dockerCredentials } from './credentials.js';
 import { fetchManifest } from './manifests.js';
-import { RegistryClient } from './registry.js';
 import { retry } from './retry.js';
-import type { RegistrySettings, Timeouts } from './settings.js';
+import { defaultTimeouts, type RegistrySettings, type Timeouts } from './settings.js';
 import { SharedTasks } from './shared-tasks.js';
 
 /** Blobs on their way at a time: enough to fill a line, few enough that the lowest layers come first. */
@@ -49,6 +49,8 @@ export interface PullUnderWay {
 
 /** Options of {@link Puller.pull}. */
 export interface PullOptions {
+  /** In place of what the puller knows of the registry. */
+  readonly registry?: PullRegistry;
   /** @default Linux on the host's processor */
   readonly platform?: Platform;
   readonly signal?: AbortSignal;
@@ -58,29 +60,23 @@ export interface PullOptions {
   readonly onResolved?: (underWay: PullUnderWay) => void;
 }
 
-interface Source {
-  readonly client: RegistryClient;
-  readonly repository: string;
-}
-
 /** Pulls images from registries into a store. Pulls of the same image, and of the same layer, at once are one. */
 export class Puller {
   readonly #store: BlobStore;
-  readonly #registries: Readonly<Record<string, RegistrySettings>>;
-  readonly #credentials: CredentialSource;
   readonly #limits: ImageLimits;
-  readonly #timeouts: Timeouts | undefined;
   readonly #slots: Semaphore;
-  readonly #clients = new Map<string, RegistryClient>();
+  readonly #clients: RegistryClients;
   readonly #resolving = new SharedTasks<ResolvedImage, never>();
   readonly #downloads = new SharedTasks<void, number>();
 
   constructor(options: PullerOptions) {
     this.#store = options.store;
-    this.#registries = options.registries ?? {};
-    this.#credentials = options.credentials ?? dockerCredentials(dockerConfigDirectory());
+    this.#clients = new RegistryClients({
+      registries: options.registries ?? {},
+      credentials: options.credentials ?? dockerCredentials(dockerConfigDirectory()),
+      timeouts: options.timeouts ?? defaultTimeouts,
+    });
     this.#limits = { ...defaultLimits, ...options.limits };
-    this.#timeouts = options.timeouts;
     this.#slots = new Semaphore(options.parallelDownloads ?? defaultParallelDownloads);
   }
 
@@ -96,10 +92,13 @@ export class Puller {
     const { signal } = options;
     const platform = options.platform ?? hostPlatform();
     try {
-      const key = `${formatReference(reference)} ${formatPlatform(platform)}`;
-      const start = (own: AbortSignal): Promise<ResolvedImage> => this.#resolve(reference, platform, own);
-      const { image, sources } = await this.#resolving.run(key, start, { signal });
-      await this.#pullLayers(image, sources, options);
+      const sources = this.#clients.sourcesOf(reference, options.registry);
+      const start = (own: AbortSignal): Promise<ResolvedImage> =>
+        this.#resolve(reference, platform, sources, own);
+      // Who comes with other credentials asks for itself: an answer to one is none of another's business.
+      const key = JSON.stringify([formatReference(reference), formatPlatform(platform), options.registry]);
+      const { image, sources: usable } = await this.#resolving.run(key, start, { signal });
+      await this.#pullLayers(image, usable, options);
       return image;
     } catch (error) {
       if (signal?.aborted) throw new CryoboxError('cancelled', 'the pull was cancelled', { cause: error });
@@ -109,9 +108,7 @@ export class Puller {
 
   /** Ends all connections. */
   async close(): Promise<void> {
-    const clients = [...this.#clients.values()];
-    this.#clients.clear();
-    await Promise.all(clients.map((client) => client.close()));
+    await this.#clients.close();
   }
 
   async #pullLayers(image: Image, sources: readonly Source[], options: PullOptions): Promise<void> {
@@ -135,9 +132,13 @@ export class Puller {
     }
   }
 
-  async #resolve(reference: ImageReference, platform: Platform, signal: AbortSignal): Promise<ResolvedImage> {
-    const { registry, repository } = reference;
-    const all = this.#sourcesOf(registry, repository);
+  async #resolve(
+    reference: ImageReference,
+    platform: Platform,
+    all: readonly Source[],
+    signal: AbortSignal,
+  ): Promise<ResolvedImage> {
+    const { repository } = reference;
     const tagOrDigest = reference.digest ?? reference.tag ?? '';
     return await firstThatWorks(all, signal, async (source) => {
       const fetch = async (name: string): Promise<{ digest: string; bytes: Buffer }> =>
@@ -185,25 +186,6 @@ export class Puller {
     };
     await this.#downloads.run(digest, start, { signal, onProgress });
     onProgress(sizeBytes);
-  }
-
-  /** Mirrors of a registry in order, then the registry itself. */
-  #sourcesOf(registry: string, repository: string): Source[] {
-    const names = [...(this.#registries[registry]?.mirrors ?? []), registry];
-    return names.map((name) => ({ client: this.#clientOf(name), repository }));
-  }
-
-  #clientOf(registry: string): RegistryClient {
-    const known = this.#clients.get(registry);
-    if (known) return known;
-    const client = new RegistryClient({
-      registry,
-      settings: this.#registries[registry],
-      credentials: this.#credentials,
-      timeouts: this.#timeouts,
-    });
-    this.#clients.set(registry, client);
-    return client;
   }
 }
 

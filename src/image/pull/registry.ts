@@ -5,14 +5,7 @@ import { Authorizer } from './authorizer.js';
 import type { CredentialSource } from './credentials.js';
 import { failureOfConnection, failureOfStatus, RegistryFailure } from './failure.js';
 import { readErrorMessage, readRetryAfter } from './responses.js';
-import {
-  defaultTimeouts,
-  hostOf,
-  isLoopback,
-  makeDispatcher,
-  type RegistrySettings,
-  type Timeouts,
-} from './settings.js';
+import { hostOf, isLoopback, makeDispatcher, type RegistrySettings, type Timeouts } from './settings.js';
 
 /** Registries redirect once, to where their blobs lie. */
 const maxRedirects = 5;
@@ -40,15 +33,15 @@ export class RegistryClient {
 
   constructor(options: {
     readonly registry: string;
-    readonly settings?: RegistrySettings;
+    readonly settings: RegistrySettings;
     readonly credentials: CredentialSource;
-    readonly timeouts?: Timeouts;
+    readonly timeouts: Timeouts;
   }) {
     this.registry = options.registry;
-    this.#settings = options.settings ?? {};
-    this.#timeouts = options.timeouts ?? defaultTimeouts;
+    this.#settings = options.settings;
+    this.#timeouts = options.timeouts;
     if (this.#settings.plainHttp) this.#scheme = 'http';
-    else if (!isLoopback(hostOf(options.registry))) this.#scheme = 'https';
+    else if (this.#settings.plainHttp === false || !isLoopback(options.registry)) this.#scheme = 'https';
     this.#authorizer = new Authorizer(options.registry, options.credentials, (url, init) =>
       this.#send(url, init),
     );
@@ -79,11 +72,22 @@ export class RegistryClient {
     }
   }
 
-  /** Ends all connections. */
+  /** Ends connections as they become idle; the next request makes new ones. */
+  async rest(): Promise<void> {
+    const dispatcher = await this.#forget();
+    await dispatcher?.close();
+  }
+
+  /** Ends all connections at once. */
   async close(): Promise<void> {
-    const dispatcher = await this.#dispatcher;
-    this.#dispatcher = undefined;
+    const dispatcher = await this.#forget();
     await dispatcher?.destroy();
+  }
+
+  async #forget(): Promise<Dispatcher | undefined> {
+    const dispatcher = this.#dispatcher;
+    this.#dispatcher = undefined;
+    return await dispatcher?.catch(() => undefined);
   }
 
   async #accept(
@@ -137,12 +141,22 @@ export class RegistryClient {
       readonly signal?: AbortSignal;
     },
   ): Promise<Dispatcher.ResponseData> {
-    this.#dispatcher ??= makeDispatcher(hostOf(this.registry), this.#settings, this.#timeouts);
     return await request(url, {
       ...init,
       headers: { 'user-agent': 'cryobox', ...init.headers },
-      dispatcher: await this.#dispatcher,
+      dispatcher: await this.#connect(),
     });
+  }
+
+  async #connect(): Promise<Dispatcher> {
+    this.#dispatcher ??= makeDispatcher(hostOf(this.registry), this.#settings, this.#timeouts);
+    try {
+      return await this.#dispatcher;
+    } catch (error) {
+      // A file of authorities that could not be read may be there the next time.
+      this.#dispatcher = undefined;
+      throw error;
+    }
   }
 
   /** A registry on this host may speak plain HTTP: then TLS fails at its first bytes, and not by a certificate. */

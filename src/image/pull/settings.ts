@@ -6,9 +6,9 @@ import { defaultRegistry } from '../reference.js';
 
 /** How to reach one registry. */
 export interface RegistrySettings {
-  /** Registries that hold copies, asked first, in order. */
+  /** Registries that hold copies, as `host[:port]` or with `http://` or `https://`; asked first, in order. */
   readonly mirrors?: readonly string[];
-  /** Speak HTTP without TLS. @default false; a registry on this host is asked in plain HTTP when it has no TLS */
+  /** Speak HTTP without TLS. @default false, but a registry on this host is asked in plain HTTP when it has no TLS */
   readonly plainHttp?: boolean;
   /** PEM file of certificate authorities beside the system's. */
   readonly caFile?: string;

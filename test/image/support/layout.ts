@@ -30,7 +30,7 @@ const blobOf = (bytes: Buffer): Blob => ({ digest: digest(bytes), size: bytes.le
 const jsonBlob = (value: unknown): Blob => blobOf(Buffer.from(JSON.stringify(value)));
 
 /** The blobs of an image and its entry for an index. */
-export function imageBlobs(image: TestImage): { blobs: Blob[]; descriptor: Record<string, unknown> } {
+function imageBlobs(image: TestImage): { blobs: Blob[]; descriptor: Record<string, unknown> } {
   const tars = image.layers.map((layer) => (Buffer.isBuffer(layer) ? layer : makeTar(layer)));
   const layers = tars.map((tar) => blobOf(gzipSync(tar, { level: 1 })));
   const architecture = image.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch);

@@ -1,0 +1,91 @@
+import type { ImageReference } from '../reference.js';
+import type { CredentialSource, RegistryCredentials } from './credentials.js';
+import { RegistryClient } from './registry.js';
+import type { RegistrySettings, Timeouts } from './settings.js';
+
+/** Registries whose connections and tokens are remembered. */
+const maxClients = 32;
+
+/** Settings and credentials of one pull, for the registry its reference names. */
+export interface PullRegistry extends RegistrySettings {
+  /** Shown to the registry itself, never to its mirrors. */
+  readonly credentials?: RegistryCredentials;
+}
+
+/** Where an image's blobs can be had. */
+export interface Source {
+  readonly client: RegistryClient;
+  readonly repository: string;
+}
+
+interface ClientsOptions {
+  readonly registries: Readonly<Record<string, RegistrySettings>>;
+  readonly credentials: CredentialSource;
+  readonly timeouts: Timeouts;
+}
+
+/** The clients of registries, kept between pulls as long as they are used. */
+export class RegistryClients {
+  readonly #options: ClientsOptions;
+  readonly #clients = new Map<string, RegistryClient>();
+
+  constructor(options: ClientsOptions) {
+    this.#options = options;
+  }
+
+  /** Mirrors of a reference's registry in order, then the registry itself. `own` comes before the common settings. */
+  sourcesOf({ registry, repository }: ImageReference, own?: PullRegistry): Source[] {
+    const { credentials, mirrors, ...transport } = own ?? {};
+    const settings = { ...this.#options.registries[registry], ...transport };
+    const sources = (mirrors ?? settings.mirrors ?? []).map((mirror) => ({
+      client: this.#clientOf(...this.#mirrorSettings(mirror, transport)),
+      repository,
+    }));
+    return [...sources, { client: this.#clientOf(registry, settings, credentials), repository }];
+  }
+
+  /** Ends all connections. */
+  async close(): Promise<void> {
+    const clients = [...this.#clients.values()];
+    this.#clients.clear();
+    await Promise.all(clients.map((client) => client.close()));
+  }
+
+  /** A mirror is a registry of its own, written as `host[:port]` or with the scheme it speaks. */
+  #mirrorSettings(
+    mirror: string,
+    transport: RegistrySettings,
+  ): [registry: string, settings: RegistrySettings] {
+    const [, scheme, host = ''] = /^(?:(https?):\/\/)?([^/]+)\/?$/.exec(mirror) ?? [
+      undefined,
+      undefined,
+      mirror,
+    ];
+    const { caFile, skipVerify } = transport;
+    const trust = {
+      ...(caFile === undefined ? {} : { caFile }),
+      ...(skipVerify === undefined ? {} : { skipVerify }),
+    };
+    const settings = { ...this.#options.registries[host], ...trust };
+    return [host, scheme === undefined ? settings : { ...settings, plainHttp: scheme === 'http' }];
+  }
+
+  #clientOf(registry: string, settings: RegistrySettings, given?: RegistryCredentials): RegistryClient {
+    const key = JSON.stringify([registry, settings, given]);
+    const { timeouts } = this.#options;
+    const credentials = given
+      ? (): Promise<RegistryCredentials> => Promise.resolve(given)
+      : this.#options.credentials;
+    const client =
+      this.#clients.get(key) ?? new RegistryClient({ registry, settings, credentials, timeouts });
+    // The map keeps the order of use: the first is the one not used for longest.
+    this.#clients.delete(key);
+    this.#clients.set(key, client);
+    const [oldest] = this.#clients;
+    if (oldest && this.#clients.size > maxClients) {
+      this.#clients.delete(oldest[0]);
+      oldest[1].rest().catch(() => undefined);
+    }
+    return client;
+  }
+}
