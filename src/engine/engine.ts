@@ -84,6 +84,7 @@ export class Engine implements AsyncDisposable {
     ctx.closing.abort();
     ctx.timers.close();
     await ctx.pool.close();
+    await ctx.images.close();
     await ctx.gc.close();
     await ctx.counters.flush();
     for (const live of ctx.live.all()) {
@@ -103,14 +104,14 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
   const logger = options.logger ?? silentLogger;
   const [qemu, assets] = await Promise.all([findQemu(), prepareAssets(paths)]);
   const layers = new LayerFiles(paths.layers);
-  const needs = { paths, db, layers, qemu, assets, logger };
+  const commits = new GroupCommit(db);
+  const needs = { paths, db, commits, layers, qemu, assets, logger };
   const pool = {
     size: options.poolSize ?? defaultPool.size,
     idleMs: options.poolIdleMs ?? defaultPool.idleMs,
   };
   const ctx: EngineContext = {
     ...needs,
-    commits: new GroupCommit(db),
     goldens: new Goldens(needs),
     pool: new MachinePool(needs, pool),
     live: new LiveBoxes(),

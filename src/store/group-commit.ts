@@ -42,8 +42,16 @@ export class GroupCommit {
   async #commit(jobs: readonly Job[]): Promise<void> {
     const settle: (() => void)[] = [];
     try {
-      await this.#db.transaction().execute(async (tx) => {
-        for (const job of jobs) settle.push(await attempt(tx, job));
+      await this.#db.connection().execute(async (connection) => {
+        // Takes everything written before it along: the log is one file.
+        await sql`pragma synchronous = FULL`.execute(connection);
+        try {
+          await connection.transaction().execute(async (tx) => {
+            for (const job of jobs) settle.push(await attempt(tx, job));
+          });
+        } finally {
+          await sql`pragma synchronous = NORMAL`.execute(connection);
+        }
       });
       for (const tell of settle) tell();
     } catch (error) {

@@ -26,7 +26,7 @@ export async function createBox(ctx: EngineContext, tenant: string, options: Cre
   const image = await ctx.images.require(tenant, options.image ?? '', options);
   const [golden, disk] = await Promise.all([
     ctx.goldens.get(shape),
-    ctx.images.baseDisk(image.row, diskSizeGb, options),
+    ctx.images.disks.get(image.row, diskSizeGb, options),
   ]);
   const heads = await newHeads(ctx, golden, disk, diskSizeGb);
   const row = newRow({

@@ -44,7 +44,7 @@ export async function endMachine(ctx: EngineContext, live: LiveBox): Promise<voi
 export async function removeBox(ctx: EngineContext, row: BoxRow): Promise<void> {
   const live = ctx.live.get(row.id);
   if (live) await endMachine(ctx, live);
-  await ctx.db.transaction().execute(async (tx) => {
+  await ctx.commits.run(async (tx) => {
     await release(tx, `box:${row.id}`);
     await tx.deleteFrom('boxes').where('id', '=', row.id).execute();
   });

@@ -10,7 +10,6 @@ import type {
 import { CryoboxError } from '../../errors.js';
 import { type ImageRow, release } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
-import { notYet } from '../not-yet.js';
 
 /** The images of one tenant. */
 export class EngineImages implements Images {
@@ -22,8 +21,8 @@ export class EngineImages implements Images {
     this.#tenant = tenant;
   }
 
-  async pull(_reference: string, _options?: PullOptions): Promise<PullResult> {
-    throw notYet('images.pull');
+  async pull(reference: string, options: PullOptions = {}): Promise<PullResult> {
+    return await this.#ctx.images.pull(this.#tenant, reference, options);
   }
 
   async import(
@@ -94,8 +93,8 @@ export class EngineImages implements Images {
 
   /** The reference goes; disks and blobs go with the last reference to them. Boxes hold what they read. */
   async #drop(row: ImageRow): Promise<void> {
-    const { db, gc, images } = this.#ctx;
-    const blobs = await db.transaction().execute(async (tx) => {
+    const { commits, gc, images } = this.#ctx;
+    const blobs = await commits.run(async (tx) => {
       await tx.deleteFrom('images').where('id', '=', row.id).execute();
       const rest = await tx
         .selectFrom('images')
@@ -108,7 +107,8 @@ export class EngineImages implements Images {
       const used = new Set(rest.flatMap(blobsOf));
       return blobsOf(row).filter((digest) => !used.has(digest));
     });
-    for (const digest of blobs) await images.blobs.remove(digest);
+    // A pull under way may have found one of them here: what nothing names then is collected later.
+    if (!images.isBusy) for (const digest of blobs) await images.blobs.remove(digest);
     gc.soon();
   }
 }

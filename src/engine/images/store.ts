@@ -1,32 +1,32 @@
 import { join } from 'node:path';
-import type { BuildOptions, CreateOptions, ProgressOptions, PullResult } from '../../api/index.js';
+import type { BuildOptions, ProgressOptions, PullOptions, PullResult } from '../../api/index.js';
 import { newId } from '../../base/ids.js';
 import type { Logger } from '../../base/log.js';
-import { KeyedMutex } from '../../base/mutex.js';
 import { CryoboxError } from '../../errors.js';
 import {
   BlobStore,
   buildBaseDisk,
   buildDebianImage,
-  defaultImageLimits,
   formatReference,
   type Image,
   type ImageConfig,
   importImage,
-  layerSources,
-  loadImage,
+  Puller,
+  type PullProgress,
+  type PullRegistry,
+  parsePlatform,
   parseReference,
   shortRepository,
 } from '../../image/index.js';
-import { type Database, hold, type ImageRow, type LayerRow } from '../../store/index.js';
+import type { Database, GroupCommit, ImageRow, LayerRow } from '../../store/index.js';
 import type { HomePaths } from '../home.js';
 import type { LayerFiles } from '../layer-files.js';
-
-const bytesPerGb = 1024 ** 3;
+import { BaseDisks, largestBaseGb } from './base-disks.js';
 
 interface ImageNeeds {
   readonly paths: HomePaths;
   readonly db: Database;
+  readonly commits: GroupCommit;
   readonly layers: LayerFiles;
   readonly logger: Logger;
 }
@@ -37,18 +37,32 @@ export interface StoredImage {
   readonly config: ImageConfig;
 }
 
-/** The images of a home: blobs by digest, references in the database, one base disk per manifest and size. */
+/** The images of a home: blobs by digest, references in the database. */
 export class ImageStore {
   readonly blobs: BlobStore;
+  readonly disks: BaseDisks;
   readonly #needs: ImageNeeds;
   readonly #scratch: string;
-  /** Builds of the same disk are joined, and an image is not removed while a disk is made of it. */
-  readonly #building = new KeyedMutex();
+  readonly #puller: Puller;
+  /** Pulls, imports and builds under way: their blobs have no reference yet. */
+  #arriving = 0;
 
   constructor(needs: ImageNeeds) {
     this.#needs = needs;
     this.blobs = new BlobStore(needs.paths.images);
+    this.disks = new BaseDisks({ ...needs, blobs: this.blobs });
     this.#scratch = join(needs.paths.scratch, 'images');
+    this.#puller = new Puller({ store: this.blobs });
+  }
+
+  /** Whether blobs without a reference may be about to get one. */
+  get isBusy(): boolean {
+    return this.#arriving > 0;
+  }
+
+  /** Ends connections to registries. */
+  async close(): Promise<void> {
+    await this.#puller.close();
   }
 
   /** Finds an image of a tenant by reference, or by the digest of its configuration. */
@@ -61,8 +75,11 @@ export class ImageStore {
     return row && { row, config: JSON.parse(row.config) as ImageConfig };
   }
 
-  /** The image a new box is made of. Throws `image_not_found`. */
-  async require(tenant: string, reference: string, _options: ProgressOptions): Promise<StoredImage> {
+  /** The image a new box is made of; one that is not here is pulled. Throws `image_not_found` and what a pull throws. */
+  async require(tenant: string, reference: string, options: ProgressOptions): Promise<StoredImage> {
+    const here = await this.find(tenant, reference);
+    if (here) return here;
+    await this.pull(tenant, reference, { ...options, pullPolicy: 'missing' });
     const image = await this.find(tenant, reference);
     if (image) return image;
     throw new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`, {
@@ -70,18 +87,31 @@ export class ImageStore {
     });
   }
 
-  /** The base disk of an image for boxes of a size; built on first use, once however many ask. */
-  async baseDisk(
-    row: ImageRow,
-    diskSizeGb: number,
-    options: Pick<CreateOptions, 'signal' | 'onProgress'>,
-  ): Promise<LayerRow> {
-    // Bases are made at the default size and grown by the agent; only smaller boxes need one of their own.
-    const sizeGb = Math.min(diskSizeGb, 10);
-    const key = `${row.manifest_digest}/${sizeGb}`;
-    return await this.#building.run(key, async () => {
-      const known = await this.#knownDisk(row.manifest_digest, sizeGb);
-      return known ?? (await this.#buildDisk(row, sizeGb, options));
+  /** Brings an image from its registry, its base disk made while the layers arrive. */
+  async pull(tenant: string, reference: string, options: PullOptions): Promise<PullResult> {
+    const parsed = parseReference(reference);
+    const { pullPolicy = 'always' } = options;
+    const here = pullPolicy === 'always' ? undefined : await this.find(tenant, reference);
+    if (here) return resultOf(here.row);
+    if (pullPolicy === 'never') {
+      throw new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`, {
+        details: { image: reference },
+      });
+    }
+    return await this.#arrive(async () => {
+      let disk: Promise<LayerRow> | undefined;
+      const image = await this.#puller.pull(parsed, {
+        platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
+        registry: registryOf(options),
+        signal: options.signal,
+        onProgress: (progress) => options.onProgress?.(asProgress(progress)),
+        onResolved: ({ image: resolved, layerReady }) => {
+          disk = this.#diskWhileArriving(resolved, layerReady, options);
+          disk.catch(() => undefined);
+        },
+      });
+      await disk;
+      return await this.publish(tenant, reference, image);
     });
   }
 
@@ -91,32 +121,37 @@ export class ImageStore {
     path: string,
     options: ProgressOptions & { readonly reference?: string },
   ): Promise<PullResult> {
-    const image = await importImage({
-      source: path,
-      store: this.blobs,
-      scratchDirectory: this.#scratch,
-      signal: options.signal,
-      onProgress: (progress) => options.onProgress?.(asProgress(progress)),
+    if (options.reference !== undefined) parseReference(options.reference);
+    return await this.#arrive(async () => {
+      const image = await importImage({
+        source: path,
+        store: this.blobs,
+        scratchDirectory: this.#scratch,
+        signal: options.signal,
+        onProgress: (progress) => options.onProgress?.(asProgress(progress)),
+      });
+      const reference = options.reference ?? image.name;
+      if (reference === undefined) {
+        throw new CryoboxError('invalid_argument', `${path} names no image: give a reference for it`);
+      }
+      return await this.publish(tenant, reference, image);
     });
-    const reference = options.reference ?? image.name;
-    if (reference === undefined) {
-      throw new CryoboxError('invalid_argument', `${path} names no image: give a reference for it`);
-    }
-    return await this.publish(tenant, reference, image);
   }
 
   /** Builds an image from Debian packages. */
   async build(tenant: string, name: string, options: BuildOptions): Promise<PullResult> {
     parseReference(name);
-    const image = await buildDebianImage({
-      suite: options.fromDebian,
-      packages: options.packages ?? [],
-      store: this.blobs,
-      scratchDirectory: this.#scratch,
-      signal: options.signal,
-      onProgress: (message) => options.onProgress?.({ stage: message, doneBytes: 0 }),
+    return await this.#arrive(async () => {
+      const image = await buildDebianImage({
+        suite: options.fromDebian,
+        packages: options.packages ?? [],
+        store: this.blobs,
+        scratchDirectory: this.#scratch,
+        signal: options.signal,
+        onProgress: (message) => options.onProgress?.({ stage: message, doneBytes: 0 }),
+      });
+      return await this.publish(tenant, name, image);
     });
-    return await this.publish(tenant, name, image);
   }
 
   /** Makes a reference of a tenant point at an image whose blobs are all here. */
@@ -131,81 +166,84 @@ export class ImageStore {
       size_bytes: image.sizeBytes,
       cached_at: Date.now(),
     };
-    await this.#needs.db
-      .insertInto('images')
-      .values({
-        id: newId('img'),
-        tenant,
-        reference,
-        repository: shortRepository(parsed),
-        tag: parsed.tag ?? '',
-        ...facts,
-      })
-      .onConflict((c) => c.columns(['tenant', 'reference']).doUpdateSet(facts))
-      .execute();
-    return {
+    const row = {
+      id: newId('img'),
+      tenant,
       reference,
-      configDigest: image.configDigest,
-      manifestDigest: image.manifestDigest,
-      layerCount: image.layers.length,
-      sizeBytes: image.sizeBytes,
+      repository: shortRepository(parsed),
+      tag: parsed.tag ?? '',
     };
+    await this.#needs.commits.run((tx) =>
+      tx
+        .insertInto('images')
+        .values({ ...row, ...facts })
+        .onConflict((c) => c.columns(['tenant', 'reference']).doUpdateSet(facts))
+        .execute(),
+    );
+    return resultOf({ ...row, ...facts });
   }
 
-  async #knownDisk(manifestDigest: string, sizeGb: number): Promise<LayerRow | undefined> {
-    return await this.#needs.db
-      .selectFrom('image_disks')
-      .innerJoin('layers', 'layers.id', 'image_disks.layer_id')
-      .selectAll('layers')
-      .where('manifest_digest', '=', manifestDigest)
-      .where('size_gb', '=', sizeGb)
-      .executeTakeFirst();
+  async #arrive<T>(task: () => Promise<T>): Promise<T> {
+    this.#arriving += 1;
+    try {
+      return await task();
+    } finally {
+      this.#arriving -= 1;
+    }
   }
 
-  async #buildDisk(
-    row: ImageRow,
-    sizeGb: number,
-    options: Pick<CreateOptions, 'signal' | 'onProgress'>,
+  async #diskWhileArriving(
+    image: Image,
+    layerReady: (digest: string) => Promise<void>,
+    options: PullOptions,
   ): Promise<LayerRow> {
-    const { layers, db, logger } = this.#needs;
-    const image = await loadImage(this.blobs, row.manifest_digest, defaultImageLimits);
-    const layer = layers.newRow({
-      kind: 'raw',
-      parent_id: null,
-      state: 'sealed',
-      virtual_bytes: sizeGb * bytesPerGb,
-    });
-    const disk = await buildBaseDisk({
-      path: layers.path(layer.id),
-      identity: row.manifest_digest,
-      layers: layerSources(this.blobs, image),
-      sizeBytes: layer.virtual_bytes,
-      signal: options.signal,
-      onProgress: ({ bytes, layer: index }) =>
-        options.onProgress?.({ stage: 'unpack', item: image.layers[index]?.digest, doneBytes: bytes }),
-    });
-    logger.info('built a base disk', { image: row.reference, sizeGb, buildMs: Math.round(disk.buildMs) });
-    const sealed = { ...layer, size_bytes: await layers.seal(layer.id) };
-    await db.transaction().execute(async (tx) => {
-      await tx.insertInto('layers').values(sealed).execute();
-      const disk = { manifest_digest: row.manifest_digest, size_gb: sizeGb, layer_id: sealed.id };
-      await tx.insertInto('image_disks').values(disk).execute();
-      await hold(tx, `image:${row.manifest_digest}`, [sealed.id]);
-    });
-    return sealed;
+    return await this.disks.once(image.manifestDigest, largestBaseGb, (layer) =>
+      buildBaseDisk({
+        path: this.#needs.layers.path(layer.id),
+        identity: image.manifestDigest,
+        sizeBytes: layer.virtual_bytes,
+        signal: options.signal,
+        layers: image.layers.map(({ digest, diffId }) => ({
+          digest,
+          diffId,
+          open: async (signal) => {
+            await layerReady(digest);
+            return this.blobs.open(digest, signal);
+          },
+        })),
+      }),
+    );
   }
 }
 
-function asProgress(progress: { digest: string; bytes: number; totalBytes?: number }): {
-  stage: string;
-  item: string;
-  doneBytes: number;
-  totalBytes?: number;
-} {
+function resultOf(
+  row: Pick<ImageRow, 'reference' | 'config_digest' | 'manifest_digest' | 'layers' | 'size_bytes'>,
+): PullResult {
+  return {
+    reference: row.reference,
+    configDigest: row.config_digest,
+    manifestDigest: row.manifest_digest,
+    layerCount: (JSON.parse(row.layers) as unknown[]).length,
+    sizeBytes: row.size_bytes,
+  };
+}
+
+function registryOf({ registry }: PullOptions): PullRegistry | undefined {
+  if (!registry) return undefined;
+  const { username, password, ...settings } = registry;
+  if (username === undefined) return settings;
+  return { ...settings, credentials: { username, password: password ?? '' } };
+}
+
+function asProgress({
+  digest,
+  bytes,
+  totalBytes,
+}: Omit<PullProgress, 'totalBytes'> & { totalBytes?: number }) {
   return {
     stage: 'layer',
-    item: progress.digest,
-    doneBytes: progress.bytes,
-    totalBytes: progress.totalBytes,
+    item: digest,
+    doneBytes: bytes,
+    ...(totalBytes === undefined ? {} : { totalBytes }),
   };
 }

@@ -44,6 +44,7 @@ export class MachinePool {
   readonly #needs: PoolNeeds;
   readonly #options: PoolOptions;
   readonly #shelves = new Map<string, Shelf>();
+  readonly #starting = new Set<Promise<void>>();
   #closed = false;
 
   constructor(needs: PoolNeeds, options: PoolOptions) {
@@ -67,13 +68,15 @@ export class MachinePool {
     const shelf = this.#shelf(golden);
     while (!this.#closed && shelf.waiting.length + shelf.filling < this.#options.size) {
       shelf.filling += 1;
-      void this.#fill(shelf);
+      const filled = this.#fill(shelf).finally(() => this.#starting.delete(filled));
+      this.#starting.add(filled);
     }
   }
 
   /** Ends all waiting machines. */
   async close(): Promise<void> {
     this.#closed = true;
+    await Promise.all(this.#starting);
     for (const shelf of this.#shelves.values()) await this.#empty(shelf);
   }
 
