@@ -6,7 +6,6 @@ import { connectRuntime } from '../remote/index.js';
 import { serveEngine } from './serve.js';
 
 export { defaultHome } from '../engine/home.js';
-export { type ConnectOptions, openRuntime } from './client.js';
 export { type ServedEngine, serveEngine } from './serve.js';
 
 /** How a home is opened in this process. */

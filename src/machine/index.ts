@@ -12,6 +12,6 @@ export { Machine, type MachineFile } from './machine.js';
 export { hostBootId, isAlive, killProcess, type ProcessIdentity } from './process.js';
 export { findQemu, type QemuBinary } from './qemu.js';
 export { QmpClient } from './qmp.js';
-export { type Accelerator, diskSlotBytes, hostArchitecture, type MachineShape } from './shape.js';
+export type { Accelerator, MachineShape } from './shape.js';
 export { loadState, saveDeviceState } from './state.js';
 export { newMachineUser } from './user.js';

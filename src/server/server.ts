@@ -110,10 +110,12 @@ async function describe(app: FastifyInstance, version: string): Promise<void> {
 }
 
 async function mountAll(app: FastifyInstance, mount: Mount, limits: ServerLimits): Promise<void> {
+  // biome-ignore lint/nursery/noMisusedPromises: fastify takes a plugin that returns a promise, and waits for it
   await app.register(async (json) => {
     takeJson(json, limits);
     for (const route of routes) if (route.body !== 'bytes') mount.add(json, route);
   });
+  // biome-ignore lint/nursery/noMisusedPromises: as above
   await app.register(async (bytes) => {
     takeBytes(bytes);
     for (const route of routes) if (route.body === 'bytes') mount.add(bytes, route);

@@ -1,7 +1,9 @@
-import type { Kysely } from 'kysely';
+import type { Kysely, Migration } from 'kysely';
 
 /** The first schema: boxes, layers, golden machines, images and machines. */
-export async function up(db: Kysely<unknown>): Promise<void> {
+export const boxes: Migration = { up };
+
+async function up(db: Kysely<unknown>): Promise<void> {
   await createLayers(db);
   await createBoxes(db);
   await createGoldens(db);

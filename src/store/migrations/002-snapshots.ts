@@ -1,7 +1,9 @@
-import type { Kysely } from 'kysely';
+import type { Kysely, Migration } from 'kysely';
 
 /** Snapshots of boxes. */
-export async function up(db: Kysely<unknown>): Promise<void> {
+export const snapshots: Migration = { up };
+
+async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('snapshots')
     .addColumn('id', 'text', (c) => c.primaryKey())

@@ -1,7 +1,9 @@
-import type { Kysely } from 'kysely';
+import type { Kysely, Migration } from 'kysely';
 
 /** Keys of the REST API, as hashes. */
-export async function up(db: Kysely<unknown>): Promise<void> {
+export const apiKeys: Migration = { up };
+
+async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('api_keys')
     .addColumn('id', 'text', (c) => c.primaryKey())

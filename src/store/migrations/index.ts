@@ -1,7 +1,7 @@
 import type { Migration } from 'kysely';
-import * as boxes from './001-boxes.js';
-import * as snapshots from './002-snapshots.js';
-import * as apiKeys from './003-api-keys.js';
+import { boxes } from './001-boxes.js';
+import { snapshots } from './002-snapshots.js';
+import { apiKeys } from './003-api-keys.js';
 
 /** Every migration by its name, in order. A released one never changes; a new one is added at the end. */
 export const migrations: Record<string, Migration> = {
