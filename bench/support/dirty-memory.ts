@@ -8,7 +8,7 @@ export async function privateGuestBytes(pid: number): Promise<number> {
   const smaps = await readFile(`/proc/${pid}/smaps`, 'utf8');
   const mapping = smaps
     .split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
-    .find((part) => /^\S+ \S+ \S+ \S+ \S+\s+.*lay_/.test(part));
+    .find((part) => /^\S+ \S+ \S+ \S+ \S+\s+.*\/ram$/m.test(part));
   const kib = /^Anonymous:\s+(\d+) kB$/m.exec(mapping ?? '')?.[1];
   if (kib === undefined) throw new Error(`process ${pid} maps no memory file`);
   return Number(kib) * 1024;
