@@ -29,7 +29,7 @@ describe('the agent as PID 1 of a machine', () => {
     expect(kernelDirectory, 'CRYOBOX_KERNEL_DIR names an unpacked kernel package').not.toBe('');
     directory = await mkdtemp(join(tmpdir(), 'cryobox-boot-'));
     const disk = makeBusyboxDisk(directory, 64);
-    machine = await bootMachine(directory, kernelDirectory, disk);
+    machine = await bootMachine(directory, { kernelDirectory, disk });
     client = await connectWhenListening(machine.socketPath, 60_000);
   });
 
