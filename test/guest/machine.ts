@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildInitramfs } from '../../src/guest/initramfs.js';
+import { kernelDirectory } from '../support/mini-guest.js';
 import { agentPath } from './host-agent.js';
 
 const qemu = 'qemu-system-x86_64';
@@ -20,7 +21,6 @@ export interface TestMachine {
 
 /** What a machine is made of. */
 export interface MachineOptions {
-  readonly kernelDirectory: string;
   readonly disk: string;
   /** Distinguishes machines in one directory. */
   readonly name?: string;
@@ -73,9 +73,9 @@ export function makeBusyboxDisk(directory: string, sizeMiB: number, diskMiB = si
 
 /** Starts a machine: it boots and waits for a root, or it has a state and waits for `cont`. */
 export async function bootMachine(directory: string, options: MachineOptions): Promise<TestMachine> {
-  const { kernelDirectory, disk, name = 'machine', incoming } = options;
+  const { disk, name = 'machine', incoming } = options;
   const initramfs = await buildInitramfs({
-    kernelDirectory,
+    kernelDirectory: await kernelDirectory(),
     agentPath,
     outputPath: join(directory, `${name}.initramfs`),
   });

@@ -11,8 +11,6 @@ import type { AgentClient } from '../../src/guest/index.js';
 import { connectWhenListening } from './listening.js';
 import { bootMachine, makeBusyboxDisk, type TestMachine } from './machine.js';
 
-const kernelDirectory = process.env.CRYOBOX_KERNEL_DIR ?? '';
-
 describe('an agent that was frozen and goes on', () => {
   let directory: string;
   let statePath: string;
@@ -30,11 +28,10 @@ describe('an agent that was frozen and goes on', () => {
     });
 
   beforeAll(async () => {
-    expect(kernelDirectory, 'CRYOBOX_KERNEL_DIR names an unpacked kernel package').not.toBe('');
     directory = await mkdtemp(join(tmpdir(), 'cryobox-restore-'));
     statePath = join(directory, 'state');
     const disk = makeBusyboxDisk(directory, 64, 96);
-    const golden = await bootMachine(directory, { kernelDirectory, disk });
+    const golden = await bootMachine(directory, { disk });
     machines.push(golden);
     (await connectWhenListening(golden.socketPath, 60_000)).close();
     // The last thing the frozen agent saw is the first half of a frame.
@@ -63,7 +60,7 @@ describe('an agent that was frozen and goes on', () => {
   const restore = async (name: string): Promise<TestMachine> => {
     const disk = join(directory, `${name}.ext4`);
     await once(spawn('cp', ['--sparse=always', join(directory, 'disk.ext4'), disk]), 'exit');
-    const machine = await bootMachine(directory, { kernelDirectory, disk, name, incoming: statePath });
+    const machine = await bootMachine(directory, { disk, name, incoming: statePath });
     machines.push(machine);
     return machine;
   };
