@@ -279,7 +279,7 @@ impl Agent {
                 "unsupported",
                 "net.configure: the agent is not PID 1 of a machine",
             ))),
-            "configure" => Some(net::configure(args)),
+            "configure" => Some(self.check_thawed().and_then(|()| net::configure(args))),
             "resetConnections" if !self.is_init => Some(Err(Failure::new(
                 "unsupported",
                 "net.resetConnections: not PID 1 of a machine",

@@ -49,6 +49,7 @@ impl Agent {
                 "identity.renew: the agent is not PID 1 of a machine",
             ));
         }
+        self.check_thawed()?;
         let identity = Identity::read(args)?;
         reseed(entropy)?;
         set_clock(args)?;

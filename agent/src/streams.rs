@@ -302,7 +302,6 @@ impl Agent {
         if let Some(source) = self.sources.get_mut(&id) {
             let before = source.ring.capacity();
             again = source.fill(&mut scratch, limit);
-            self.ring_bytes = self.ring_bytes + source.ring.capacity() - before;
             if source.ended {
                 source.ring.shrink();
                 if let Some(fd) = source.fd.take() {
@@ -311,6 +310,7 @@ impl Agent {
                     }
                 }
             }
+            self.ring_bytes = self.ring_bytes + source.ring.capacity() - before;
         }
         self.scratch = scratch;
         if again {

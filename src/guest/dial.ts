@@ -12,7 +12,7 @@ export interface DialOptions {
 }
 
 /** The two directions of a connection; each ends on its own. */
-export interface Duplexes {
+export interface DialledConnection {
   /** Bytes from the guest's server. */
   readonly input: Readable;
   /** Bytes to it. */
@@ -22,7 +22,7 @@ export interface Duplexes {
 const defaultTimeoutMs = 10_000;
 
 /** Opens a TCP connection inside the guest. @throws CryoboxError `network_unavailable`. */
-export async function dial(connection: AgentConnection, options: DialOptions): Promise<Duplexes> {
+export async function dial(connection: AgentConnection, options: DialOptions): Promise<DialledConnection> {
   const { port, host, signal, timeoutMs = defaultTimeoutMs } = options;
   const input = connection.newReadable();
   const output = connection.newWritable();

@@ -2,6 +2,9 @@ import { CryoboxError } from '../errors.js';
 import type { AgentConnection, Answer, RequestOptions } from './connection.js';
 import { GuestReadable, type GuestWritable } from './streams.js';
 
+/** More than an agent keeps (docs/PROTOCOL.md, section 1): a guest that lists on and on is not followed. */
+const maxListed = 4096;
+
 /** What to run. */
 export interface ExecutionOptions {
   /** Name of the execution, unique in the guest: 1 to 64 letters, digits, `-`, `_`. */
@@ -182,7 +185,7 @@ export class AgentExecutions {
       const executions = page.executions as ExecutionInfo[];
       all.push(...executions);
       const last = executions.at(-1);
-      if (page.more !== true || last === undefined) return all;
+      if (page.more !== true || last === undefined || all.length > maxListed) return all;
       after = last.exec;
     }
   }

@@ -65,6 +65,9 @@ export interface PackStream {
   readonly result: Promise<TarResult>;
 }
 
+/** A line of a listing: a name and a link target, each up to 4,096 bytes and escaped, fit by far. */
+const maxEntryBytes = 64 * 1024;
+
 /** Bytes to send. */
 export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
@@ -93,10 +96,16 @@ export class AgentFiles {
       const bytes: Buffer = Buffer.concat([rest, chunk as Buffer]);
       let start = 0;
       for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, start)) {
-        yield JSON.parse(bytes.toString('utf8', start, end)) as FileInfo;
+        yield parseEntry(bytes.toString('utf8', start, end));
         start = end + 1;
       }
       rest = Buffer.from(bytes.subarray(start));
+      if (rest.length > maxEntryBytes) {
+        throw new CryoboxError(
+          'internal',
+          `the agent sent an entry of ${path} beyond ${maxEntryBytes} bytes`,
+        );
+      }
     }
     await answer;
   }
@@ -224,5 +233,13 @@ export class AgentFiles {
     if (answered.status === 'rejected') throw answered.reason;
     if (upload.status === 'rejected') throw upload.reason;
     return answered.value;
+  }
+}
+
+function parseEntry(line: string): FileInfo {
+  try {
+    return JSON.parse(line) as FileInfo;
+  } catch (cause) {
+    throw new CryoboxError('internal', 'the agent sent an entry that is not JSON', { cause });
   }
 }

@@ -1,7 +1,7 @@
 /** The room `guest`: what the engine does inside a machine goes through an {@link AgentClient}. */
 import type { CryoboxError } from '../errors.js';
 import { AgentConnection, type AgentHello, type ConnectOptions } from './connection.js';
-import { type DialOptions, type Duplexes, dial } from './dial.js';
+import { type DialledConnection, type DialOptions, dial } from './dial.js';
 import { AgentExecutions } from './executions.js';
 import { AgentFiles } from './files.js';
 import { AgentSystem } from './system.js';
@@ -40,7 +40,7 @@ export class AgentClient {
   }
 
   /** Opens a TCP connection to a port inside the guest. @throws CryoboxError `network_unavailable`. */
-  async dial(options: DialOptions): Promise<Duplexes> {
+  async dial(options: DialOptions): Promise<DialledConnection> {
     return dial(this.#connection, options);
   }
 

@@ -7,8 +7,6 @@ import type { AgentClient } from '../../src/guest/index.js';
 import { connectWhenListening } from './listening.js';
 import { bootMachine, makeBusyboxDisk, type TestMachine } from './machine.js';
 
-const kernelDirectory = process.env.CRYOBOX_KERNEL_DIR ?? '';
-
 describe('the agent as PID 1 of a machine', () => {
   let directory: string;
   let machine: TestMachine;
@@ -26,10 +24,9 @@ describe('the agent as PID 1 of a machine', () => {
   };
 
   beforeAll(async () => {
-    expect(kernelDirectory, 'CRYOBOX_KERNEL_DIR names an unpacked kernel package').not.toBe('');
     directory = await mkdtemp(join(tmpdir(), 'cryobox-boot-'));
     const disk = makeBusyboxDisk(directory, 64);
-    machine = await bootMachine(directory, kernelDirectory, disk);
+    machine = await bootMachine(directory, { disk });
     client = await connectWhenListening(machine.socketPath, 60_000);
   });
 

@@ -100,12 +100,7 @@ describe('the connection to an agent', () => {
 
   it('comes out of a frame of an earlier connection on the same line', async () => {
     // One line to the agent for two clients, as a virtio port is: the first dies within a frame.
-    const relayPath = join(agent.directory, 'relay.sock');
-    await (await agent.connect()).system.ping('the agent listens');
-    await agent.stop();
-    agent = await HostAgent.start();
-    const probe = await agent.connect();
-    probe.close();
+    (await agent.connect()).close();
     const line = connect(agent.socketPath);
     line.setMaxListeners(0);
     const relay = createServer((socket) => {
@@ -116,7 +111,6 @@ describe('the connection to an agent', () => {
       socket.on('error', () => undefined);
     });
     const path = join(agent.directory, 'relay.sock');
-    expect(path).not.toBe(relayPath);
     relay.listen(path);
     await once(relay, 'listening');
     const dying = connect(path);

@@ -3,11 +3,12 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { guestProgramPath } from '../../src/engine/assets.js';
 import type { AgentClient } from '../../src/guest/index.js';
 import { connectWhenListening } from './listening.js';
 
-/** The agent built by `cargo build --release` in agent/. */
-export const agentPath = join(import.meta.dirname, '../../agent/target/release/cryobox-agent');
+/** The agent as set-up built it. */
+export const agentPath = guestProgramPath('cryobox-agent');
 
 /** The agent on a unix socket of the host: everything but the powers of PID 1. */
 export class HostAgent {

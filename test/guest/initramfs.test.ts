@@ -88,7 +88,7 @@ describe('the initramfs', () => {
     const [one, two] = [await build('one'), await build('two')];
     expect(two.sha256).toBe(one.sha256);
     expect((await readFile(two.path)).equals(await readFile(one.path))).toBe(true);
-    const listed = spawnSync('busybox', ['cpio', '-t'], { input: await readFile(one.path) });
+    const listed = spawnSync('sh', ['-c', 'exec busybox cpio -t'], { input: await readFile(one.path) });
     expect(String(listed.stdout).split('\n')).toEqual(
       expect.arrayContaining(['init', 'dev/console', 'etc/cryobox/modules', 'modules/virtio_net.ko']),
     );

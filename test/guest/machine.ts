@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildInitramfs } from '../../src/guest/initramfs.js';
+import { kernelDirectory } from '../support/mini-guest.js';
 import { agentPath } from './host-agent.js';
 
 const qemu = 'qemu-system-x86_64';
@@ -13,11 +14,22 @@ export interface TestMachine {
   readonly socketPath: string;
   readonly process: ChildProcess;
   console(): string;
+  /** Gives a command to QEMU's human monitor and waits for it to be done. */
+  monitor(command: string): Promise<string>;
   kill(): Promise<void>;
 }
 
-/** An ext4 disk with a busybox root. */
-export function makeBusyboxDisk(directory: string, sizeMiB: number): string {
+/** What a machine is made of. */
+export interface MachineOptions {
+  readonly disk: string;
+  /** Distinguishes machines in one directory. */
+  readonly name?: string;
+  /** Go on from this state instead of booting. */
+  readonly incoming?: string;
+}
+
+/** A disk with an ext4 busybox root, which may be smaller than the disk. */
+export function makeBusyboxDisk(directory: string, sizeMiB: number, diskMiB = sizeMiB): string {
   const tree = join(directory, 'tree');
   for (const name of ['bin', 'etc', 'root', 'home/ann']) mkdirSync(join(tree, name), { recursive: true });
   copyFileSync('/usr/bin/busybox', join(tree, 'bin/busybox'));
@@ -55,24 +67,33 @@ export function makeBusyboxDisk(directory: string, sizeMiB: number): string {
     `${sizeMiB}m`,
   ]);
   if (made.status !== 0) throw new Error(`mke2fs: ${made.stderr}`);
+  truncateSync(disk, diskMiB << 20);
   return disk;
 }
 
-/** Boots kernel and agent; the machine waits for a root. */
-export async function bootMachine(
-  directory: string,
-  kernelDirectory: string,
-  disk: string,
-): Promise<TestMachine> {
+/** Starts a machine: it boots and waits for a root, or it has a state and waits for `cont`. */
+export async function bootMachine(directory: string, options: MachineOptions): Promise<TestMachine> {
+  const { disk, name = 'machine', incoming } = options;
   const initramfs = await buildInitramfs({
-    kernelDirectory,
+    kernelDirectory: await kernelDirectory(),
     agentPath,
-    outputPath: join(directory, 'initramfs'),
+    outputPath: join(directory, `${name}.initramfs`),
   });
-  const socketPath = join(directory, 'agent.sock');
-  const consolePath = join(directory, 'console');
+  const socketPath = join(directory, `${name}.sock`);
+  const consolePath = join(directory, `${name}.console`);
   const blank = join(directory, 'guest.raw');
   writeFileSync(blank, Buffer.alloc(1 << 20));
+  const begin =
+    incoming === undefined
+      ? [
+          '-kernel',
+          initramfs.kernel.imagePath,
+          '-initrd',
+          initramfs.path,
+          '-append',
+          'console=ttyS0 panic=-1 quiet',
+        ]
+      : ['-S', '-incoming', `exec:cat ${incoming}`];
   const child = spawn(
     qemu,
     [
@@ -88,27 +109,49 @@ export async function bootMachine(
         'none',
         '-no-reboot',
       ],
-      ...['-serial', `file:${consolePath}`, '-kernel', initramfs.kernel.imagePath, '-initrd', initramfs.path],
-      ...['-append', 'console=ttyS0 panic=-1 quiet'],
+      ...['-serial', `file:${consolePath}`, '-monitor', 'stdio'],
+      ...begin,
       ...['-device', 'virtio-serial-pci'],
       ...['-chardev', `socket,path=${socketPath},server=on,wait=off,id=agent`],
       ...['-device', 'virtserialport,chardev=agent,name=cryobox.agent'],
       // The place of the guest system disk, which the agent does without.
-      ...['-drive', `file=${blank},format=raw,if=none,id=guest`, '-device', 'virtio-blk-pci,drive=guest'],
+      ...['-drive', `file=${blank},format=raw,if=none,id=guest,file.locking=off`],
+      ...['-device', 'virtio-blk-pci,drive=guest'],
       ...['-drive', `file=${disk},format=raw,if=none,id=disk`, '-device', 'virtio-blk-pci,drive=disk'],
       ...['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile='],
       ...['-device', 'virtio-rng-pci'],
     ],
-    { stdio: ['ignore', 'inherit', 'inherit'] },
+    { stdio: ['pipe', 'pipe', 'inherit'] },
   );
   const gone = once(child, 'exit');
   return {
     socketPath,
     process: child,
     console: () => readFileSync(consolePath, 'latin1'),
+    monitor: (command) => monitor(child, command),
     kill: async () => {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
       await gone;
     },
   };
+}
+
+/** The prompt after a command's own echo says that it is done. */
+function monitor(child: ChildProcess, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let output = '';
+    const onExit = () => reject(new Error(`QEMU ended: ${output}`));
+    const onData = (bytes: Buffer) => {
+      output += bytes.toString('latin1');
+      const prompts = output.split('(qemu) ').length - 1;
+      // The marker is no command: its complaint is the last thing before the last prompt.
+      if (!/unknown command: 'marker'/.test(output) || prompts < 1 || !output.endsWith('(qemu) ')) return;
+      child.stdout?.off('data', onData);
+      child.off('exit', onExit);
+      resolve(output);
+    };
+    child.stdout?.on('data', onData);
+    child.once('exit', onExit);
+    child.stdin?.write(`${command}\nmarker\n`);
+  });
 }

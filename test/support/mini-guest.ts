@@ -41,12 +41,14 @@ export async function writeInitramfs(directory: string): Promise<string> {
   return path;
 }
 
-/**
- * Path of a kernel image: of the directory CRYOBOX_KERNEL_DIR, laid out like Debian's package, or of the kernel that
- * set-up fetched into the cache.
- */
+/** The directory CRYOBOX_KERNEL_DIR, laid out like Debian's package, or the kernel that set-up fetched into the cache. */
+export async function kernelDirectory(): Promise<string> {
+  return process.env.CRYOBOX_KERNEL_DIR ?? (await fetchedKernel());
+}
+
+/** Path of a kernel image, of {@link kernelDirectory}. */
 export async function kernelPath(): Promise<string> {
-  const root = process.env.CRYOBOX_KERNEL_DIR ?? (await fetchedKernel());
+  const root = await kernelDirectory();
   const name = (await readdir(join(root, 'boot'))).find((entry) => entry.startsWith('vmlinuz-'));
   if (!name) throw new Error(`no boot/vmlinuz-* in ${root}`);
   return join(root, 'boot', name);
