@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ApiKeyCredential, BoxliteRestOptions, JsBoxlite } from '@boxlite-ai/boxlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createServer, type Principal, type Server, scopes } from '../../src/server/index.js';
+import { createServer, type Principal, type Server, scopes } from '../../dist/server/index.js';
 import { Stage } from './support.js';
 
 type Client = ReturnType<typeof JsBoxlite.rest>;
