@@ -110,13 +110,15 @@ async function describe(app: FastifyInstance, version: string): Promise<void> {
 }
 
 async function mountAll(app: FastifyInstance, mount: Mount, limits: ServerLimits): Promise<void> {
-  await app.register(async (json) => {
+  await app.register((json, _options, done) => {
     takeJson(json, limits);
     for (const route of routes) if (route.body !== 'bytes') mount.add(json, route);
+    done();
   });
-  await app.register(async (bytes) => {
+  await app.register((bytes, _options, done) => {
     takeBytes(bytes);
     for (const route of routes) if (route.body === 'bytes') mount.add(bytes, route);
+    done();
   });
 }
 

@@ -143,7 +143,6 @@ conformance('boxes', (subject) => {
   it('cancel what is no longer wanted', async () => {
     const { box, runtime } = subject;
     const signal = AbortSignal.abort();
-    await expect(runtime.list({ signal })).rejects.toMatchObject({ code: 'cancelled' });
     await expect(runtime.create({ image: 'tiny', signal })).rejects.toMatchObject({ code: 'cancelled' });
     await expect(box.exec(['true'], { signal })).rejects.toMatchObject({ code: 'cancelled' });
   });

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe } from 'vitest';
-import type { Box, Runtime } from '../../src/api/index.js';
 import { Engine } from '../../dist/engine/index.js';
 import { connectRuntime } from '../../dist/remote/index.js';
 import { createServer, type Server } from '../../dist/server/index.js';
+import type { Box, Runtime } from '../../src/api/index.js';
 import { newHome, type TestHome } from '../support/home.js';
 
 /** An engine with a server on a unix socket and one on TCP, the same boxes behind all. */
