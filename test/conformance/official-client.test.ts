@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { ApiKeyCredential, BoxliteRestOptions, JsBoxlite } from '@boxlite-ai/boxlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createServer, type Principal, type Server, scopes } from '../../dist/server/index.js';
-import { Stage } from './support.js';
+import { eventually, Stage } from './support.js';
 
 type Client = ReturnType<typeof JsBoxlite.rest>;
 type Box = Awaited<ReturnType<Client['create']>>;
@@ -28,18 +28,6 @@ async function run(box: Box, ...command: Parameters<Box['exec']>): Promise<Ran> 
     execution.stderr().then(readAll),
   ]);
   return { stdout, stderr, exitCode: (await execution.wait()).exitCode };
-}
-
-/** What `task` gives once it does not fail; nothing tells when a program listens. */
-async function eventually<T>(task: () => Promise<T>): Promise<T> {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return await task();
-    } catch (error) {
-      if (attempt === 100) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
 }
 
 /** The unmodified npm client of BoxLite against our server (v1 contract). */

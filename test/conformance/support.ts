@@ -43,6 +43,18 @@ export class Stage {
   }
 }
 
+/** What `task` gives once it does not fail, for what no event tells. */
+export async function eventually<T>(task: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await task();
+    } catch (error) {
+      if (attempt === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
 /** The ways to a runtime that must not differ. */
 const ways: Record<string, (stage: Stage) => Runtime> = {
   embedded: (stage) => stage.engine.runtime(),
