@@ -140,7 +140,7 @@ describe('the official client', () => {
     await refused({ memoryMib: 1 }, /^invalid argument: .*memory_mib/);
     await expect(client.create({ image: 'tiny' }, 'a/b')).rejects.toThrow(/^invalid argument: /);
     await expect(client.create({ image: 'tiny' }, 'main')).rejects.toThrow(/^already exists: /);
-    await expect(client.create({ image: 'localhost/none/missing:1' }, 'x')).rejects.toThrow(/not found/);
+    await expect(client.create({ image: 'localhost:1/missing:1' }, 'x')).rejects.toThrow(/^network error: /);
   });
 
   it('shows nothing of a tenant to another, or to who has no key', async () => {
