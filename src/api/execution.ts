@@ -100,7 +100,10 @@ export interface Executions {
   list(options?: CallOptions): Promise<ExecutionInfo[]>;
   /** Null when there is none, or it ended more than five minutes ago. */
   get(id: string, options?: CallOptions): Promise<ExecutionInfo | null>;
-  /** Attaches to a running or ended execution; `conflict` when somebody else is attached. */
+  /**
+   * Attaches to a running or ended execution; `conflict` when somebody else is attached. Its output begins with what
+   * is still kept: the last 256 KiB of each stream, whoever has read them already; `droppedBytes` is what came before.
+   */
   attach(id: string, options?: CallOptions & { readonly stdin?: boolean }): Promise<Execution>;
   /** Sends a signal, by number or name, to its process group, whoever is attached. `not_found` when there is none. */
   signal(id: string, signal: number | string, options?: CallOptions): Promise<void>;

@@ -55,6 +55,8 @@ export interface HeadSwitch {
   readonly slot: DiskSlot;
   readonly from: DiskNode;
   readonly to: DiskNode;
+  /** Id of the layer that `from` stands on, or null. */
+  readonly below: string | null;
 }
 
 /** Adds overlays and makes them the heads of their disks, in one transaction. The machine should stand still. */
@@ -68,6 +70,13 @@ export async function switchHeads(qmp: QmpClient, heads: readonly HeadSwitch[]):
       type: 'blockdev-snapshot',
       data: { node: nodeName(slot, from.id), overlay: nodeName(slot, to.id) },
     })),
+  });
+  // What was the head is opened for reading only from now on: its file is about to be made unwritable, and QEMU would
+  // open it for writing again at the next switch.
+  await qmp.execute('blockdev-reopen', {
+    options: heads.map(({ slot, from, below }) =>
+      nodeOptions(from, slot, below === null ? null : nodeName(slot, below), true),
+    ),
   });
 }
 

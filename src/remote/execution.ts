@@ -196,8 +196,7 @@ export class RemoteExecution implements Execution {
     const path = run
       ? `${this.#boxPath}/exec`
       : `${this.#boxPath}/executions/${segment(start.executionId)}/attach`;
-    const { stream_id } = this.#facts ?? {};
-    const from = stream_id ? { stream_id, stdout_at: this.#at.stdout, stderr_at: this.#at.stderr } : {};
+    const from = this.#facts ? { stdout_at: this.#at.stdout, stderr_at: this.#at.stderr } : {};
     const query = run ? undefined : { utf8: false, ack: true, stdin: start.stdin, ...from };
     const { socket, open } = this.#transport.socket(path, query, signal);
     this.#socket = socket;
@@ -224,16 +223,18 @@ export class RemoteExecution implements Execution {
   }
 
   #began(socket: WebSocket, facts: AttachedMessage): void {
-    // Another count means another attach: the server was restarted, or had let go.
-    const another = facts.stream_id !== this.#facts?.stream_id || facts.stream_id === '';
-    if (another) {
-      this.#dropped.stdout += facts.dropped_stdout;
-      this.#dropped.stderr += facts.dropped_stderr;
-    }
+    // Before the first attach everything earlier is lost, later only what lies between what came and what follows.
+    this.#dropped.stdout += this.#facts
+      ? Math.max(0, facts.stdout_at - this.#at.stdout)
+      : facts.dropped_stdout;
+    this.#dropped.stderr += this.#facts
+      ? Math.max(0, facts.stderr_at - this.#at.stderr)
+      : facts.dropped_stderr;
+    const sameCount = facts.stream_id === this.#facts?.stream_id && facts.stream_id !== '';
     this.#facts = facts;
     Object.assign(this.#at, { stdout: facts.stdout_at, stderr: facts.stderr_at });
     Object.assign(this.#told, this.#at);
-    this.#stdin?.connected(socket, another ? undefined : facts.stdin_at);
+    this.#stdin?.connected(socket, sameCount ? facts.stdin_at : undefined);
   }
 
   #acknowledge(): void {

@@ -23,7 +23,7 @@ export interface ExecStreamOptions {
   readonly readOnly: boolean;
   /** Whether the client says what it has got; else what was sent counts as such. */
   readonly ack: boolean;
-  /** Where it goes on, by the client's count. @default the first byte that is kept */
+  /** Where it goes on: offsets from the command's first byte. @default the first byte that is kept */
   readonly from?: { readonly stdout?: number; readonly stderr?: number };
 }
 
@@ -206,6 +206,8 @@ async function sendOutput(outbox: Outbox, reel: Reel, options: ExecStreamOptions
     stdout: Math.max(options.from?.stdout ?? 0, reel.stdout.start),
     stderr: Math.max(options.from?.stderr ?? 0, reel.stderr.start),
   };
+  reel.stdout.release(from.stdout);
+  reel.stderr.release(from.stderr);
   const send = options.utf8 ? sendCut : sendRaw;
   const forget = !options.ack;
   await outbox.text({ ...attachedMessage(reel, from) });

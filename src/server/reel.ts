@@ -9,17 +9,22 @@ const windowBytes = 256 * 1024;
 
 /** One stream of a command: what it wrote, from the first byte its client may still need. */
 export class Tape {
-  /** Offset of the first byte that is kept, counted from the first byte read here. */
-  #start = 0;
+  /** Offset of the first byte that is kept, counted from the first the command wrote. */
+  #start: number;
   /** Offset behind the last byte. */
-  #end = 0;
+  #end: number;
+  /** Nothing before this offset is needed. */
+  #floor = 0;
   readonly #chunks: Uint8Array[] = [];
   #done = false;
   #failure: unknown;
   #wakeReader: (() => void) | undefined;
   #wakeWriter: (() => void) | undefined;
 
-  constructor(source: ByteSource) {
+  /** `at`: offset of the first byte that will come. */
+  constructor(source: ByteSource, at: number) {
+    this.#start = at;
+    this.#end = at;
     this.#record(source)
       .catch((error: unknown) => {
         this.#failure = error;
@@ -39,6 +44,7 @@ export class Tape {
     for await (const chunk of source) {
       this.#chunks.push(chunk);
       this.#end += chunk.length;
+      this.#trim();
       this.#wakeReader?.();
       while (this.#end - this.#start >= windowBytes) {
         await new Promise<void>((resolve) => {
@@ -69,17 +75,24 @@ export class Tape {
 
   /** Forgets everything before an offset: the client has it. */
   release(upTo: number): void {
-    for (let first = this.#chunks[0]; first && this.#start + first.length <= upTo; first = this.#chunks[0]) {
-      this.#chunks.shift();
-      this.#start += first.length;
-    }
+    this.#floor = Math.max(this.#floor, upTo);
+    this.#trim();
     if (this.#end - this.#start < windowBytes) this.#wakeWriter?.();
+  }
+
+  #trim(): void {
+    for (let first = this.#chunks[0]; first && this.#start < this.#floor; first = this.#chunks[0]) {
+      const gone = Math.min(first.length, this.#floor - this.#start);
+      this.#start += gone;
+      if (gone === first.length) this.#chunks.shift();
+      else this.#chunks[0] = first.subarray(gone);
+    }
   }
 }
 
 /** A command and its streams, which one client after the other may follow. */
 export class Reel {
-  /** Names the count of the offsets of its tapes. */
+  /** Names the count of `stdinBytes`. */
   readonly id = randomUUID();
   readonly execution: Execution;
   readonly stdout: Tape;
@@ -89,7 +102,8 @@ export class Reel {
 
   constructor(execution: Execution) {
     this.execution = execution;
-    this.stdout = new Tape(execution.stdout);
-    this.stderr = new Tape(execution.stderr);
+    // What was dropped is all that came before what an attach gives.
+    this.stdout = new Tape(execution.stdout, execution.droppedBytes.stdout);
+    this.stderr = new Tape(execution.stderr, execution.droppedBytes.stderr);
   }
 }

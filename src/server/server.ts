@@ -110,15 +110,15 @@ async function describe(app: FastifyInstance, version: string): Promise<void> {
 }
 
 async function mountAll(app: FastifyInstance, mount: Mount, limits: ServerLimits): Promise<void> {
-  // biome-ignore lint/nursery/noMisusedPromises: fastify takes a plugin that returns a promise, and waits for it
-  await app.register(async (json) => {
+  await app.register((json, _options, done) => {
     takeJson(json, limits);
     for (const route of routes) if (route.body !== 'bytes') mount.add(json, route);
+    done();
   });
-  // biome-ignore lint/nursery/noMisusedPromises: as above
-  await app.register(async (bytes) => {
+  await app.register((bytes, _options, done) => {
     takeBytes(bytes);
     for (const route of routes) if (route.body === 'bytes') mount.add(bytes, route);
+    done();
   });
 }
 

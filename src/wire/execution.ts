@@ -48,7 +48,7 @@ export type ClientMessage =
   | { readonly type: 'stdin_eof' }
   | { readonly type: 'resize'; readonly cols: number; readonly rows: number }
   | { readonly type: 'signal'; readonly sig: number }
-  /** Ours: how many bytes of each stream have arrived, counted from `attached`'s offsets on. */
+  /** Ours: up to which offset each stream has arrived. */
   | { readonly type: 'ack'; readonly stdout: number; readonly stderr: number };
 
 /** First text message of the server: which execution this is, and what was lost before. v1 clients ignore it. */
@@ -59,11 +59,11 @@ export interface AttachedMessage {
   readonly stdin: boolean;
   readonly dropped_stdout: number;
   readonly dropped_stderr: number;
-  /** Names the count of the offsets; a reattach that finds another has to begin anew. */
-  readonly stream_id: string;
-  /** Offset of the first byte that follows on each stream; what `ack` and a reattach count in. */
+  /** Offset of the first byte that follows on each stream, from the command's first; `ack` and a reattach count so. */
   readonly stdout_at: number;
   readonly stderr_at: number;
+  /** Names the count of `stdin_at`: a server that was restarted counts anew. */
+  readonly stream_id: string;
   /** Bytes of stdin taken so far. */
   readonly stdin_at: number;
 }

@@ -21,10 +21,13 @@ import {
 
 /** `RuntimeMetrics` of the v1 contract, section 1.5. */
 export function runtimeMetricsToJson(metrics: RuntimeMetrics): JsonObject {
+  const { boxesCreatedTotal: created, boxesFailedTotal: failed, runningBoxes: running } = metrics;
   return {
-    boxes_created_total: metrics.boxesCreatedTotal,
-    boxes_failed_total: metrics.boxesFailedTotal,
-    boxes_stopped_total: metrics.boxesStoppedTotal,
+    boxes_created_total: created,
+    boxes_failed_total: failed,
+    // v1 clients show created, less stopped, less failed, as what runs (v1 contract, section 1.5).
+    boxes_stopped_total: Math.max(0, created - failed - running),
+    stops_total: metrics.boxesStoppedTotal,
     num_running_boxes: metrics.runningBoxes,
     total_commands_executed: metrics.commandsExecutedTotal,
     total_exec_errors: metrics.execErrorsTotal,
@@ -37,7 +40,7 @@ export function runtimeMetricsFromJson(value: unknown): RuntimeMetrics {
   return {
     boxesCreatedTotal: number(json, 'boxes_created_total', 0),
     boxesFailedTotal: number(json, 'boxes_failed_total', 0),
-    boxesStoppedTotal: number(json, 'boxes_stopped_total', 0),
+    boxesStoppedTotal: number(json, 'stops_total', number(json, 'boxes_stopped_total', 0)),
     runningBoxes: number(json, 'num_running_boxes', 0),
     commandsExecutedTotal: number(json, 'total_commands_executed', 0),
     execErrorsTotal: number(json, 'total_exec_errors', 0),

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe } from 'vitest';
+import { Engine } from '../../dist/engine/index.js';
+import { connectRuntime } from '../../dist/remote/index.js';
+import { createServer, type Server } from '../../dist/server/index.js';
 import type { Box, Runtime } from '../../src/api/index.js';
-import { Engine } from '../../src/engine/index.js';
-import { connectRuntime } from '../../src/remote/index.js';
-import { createServer, type Server } from '../../src/server/index.js';
 import { newHome, type TestHome } from '../support/home.js';
 
 /** An engine with a server on a unix socket and one on TCP, the same boxes behind all. */
@@ -40,6 +40,18 @@ export class Stage {
     for (const server of this.#servers) await server.close();
     await this.engine.close();
     await this.home[Symbol.asyncDispose]();
+  }
+}
+
+/** What `task` gives once it does not fail, for what no event tells. */
+export async function eventually<T>(task: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await task();
+    } catch (error) {
+      if (attempt === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 }
 

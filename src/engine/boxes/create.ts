@@ -46,6 +46,7 @@ export async function createBox(ctx: EngineContext, tenant: string, options: Cre
     throw isUniqueViolation(error) ? nameTaken(options.name ?? '') : error;
   }
   announce(ctx, stored.id, 'created');
+  ctx.counters.add(tenant, 'boxesCreatedTotal');
   await bringUp(ctx, stored, options.signal);
   return stored;
 }

@@ -17,6 +17,7 @@ export async function stopBox(ctx: EngineContext, row: BoxRow, timeoutMs = stopT
     await updateBox(ctx, row.id, { status: 'stopping' });
     await powerOff(live, timeoutMs);
     await endMachine(ctx, live);
+    ctx.counters.add(row.tenant, 'boxesStoppedTotal');
   }
   await updateBox(ctx, row.id, { status: 'stopped', failure: null });
 }

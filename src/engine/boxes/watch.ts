@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
-import { updateBox } from './rows.js';
+import { requireRow, updateBox } from './rows.js';
 
 /** Lines of the console that a failure carries. */
 const consoleLines = 20;
@@ -35,6 +35,7 @@ async function machineEnded(ctx: EngineContext, live: LiveBox, poweredOff: boole
   else {
     const failure = `the machine ended unexpectedly${lines ? `; the console's last lines:\n${lines}` : ''}`;
     await updateBox(ctx, live.boxId, { status: 'failed', failure });
+    ctx.counters.add((await requireRow(ctx.db, live.boxId)).tenant, 'boxesFailedTotal');
   }
 }
 

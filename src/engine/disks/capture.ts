@@ -126,7 +126,8 @@ async function switchMachine(
   for (const { slot, old, head } of changes) {
     if (!head) continue;
     await live.machine.place({ path: ctx.layers.path(head.id), name: head.id, writable: true });
-    heads.push({ slot, from: { id: old.id, format: 'qcow2' }, to: { id: head.id, format: 'qcow2' } });
+    const node = (id: string) => ({ id, format: 'qcow2' }) as const;
+    heads.push({ slot, from: node(old.id), to: node(head.id), below: old.parent_id });
   }
   await switchHeads(live.machine.qmp, heads);
 }

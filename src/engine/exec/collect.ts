@@ -1,6 +1,6 @@
 import type { ByteSource, ExecOptions, ExecResult, Execution } from '../../api/index.js';
 import { abortable } from '../../base/abort.js';
-import { CryoboxError, isCryoboxError } from '../../errors.js';
+import { CryoboxError, errnoOf, isCryoboxError } from '../../errors.js';
 
 /** What `exec` holds of one stream at most: more belongs into a file or a streaming execution. */
 const maxOutputBytes = 64 * 1024 * 1024;
@@ -53,7 +53,8 @@ async function feed(execution: Execution, stdin: ExecOptions['stdin']): Promise<
     else for await (const chunk of stdin) await writer.write(chunk);
     await writer.end();
   } catch (error) {
-    // A command need not read what it is given.
-    if (!isCryoboxError(error, 'stopped')) throw error;
+    // A command need not read what it is given, and may end meanwhile.
+    if (isCryoboxError(error, 'stopped') || errnoOf(error) === 'ERR_STREAM_DESTROYED') return;
+    throw error;
   }
 }

@@ -10,6 +10,24 @@ import type { LiveBox } from '../live.js';
 /** What `read` holds at most: more goes through pack or copyOut. */
 const maxReadBytes = 64 * 1024 * 1024;
 
+/** Runs a task over a source. When the source fails, that is the failure, not what the task makes of its end. */
+async function fromSource<T>(source: ByteSource, task: (watched: ByteSource) => Promise<T>): Promise<T> {
+  let failure: unknown;
+  async function* watched(): AsyncGenerator<Uint8Array> {
+    try {
+      yield* source;
+    } catch (error) {
+      failure = error;
+      throw error;
+    }
+  }
+  try {
+    return await task(watched());
+  } catch (error) {
+    throw failure ?? error;
+  }
+}
+
 /** Files of one box of the engine. */
 export class EngineFiles implements Files {
   readonly #ctx: EngineContext;
@@ -36,12 +54,8 @@ export class EngineFiles implements Files {
     checkPath(guestPath);
     const { overwrite, signal } = options;
     return await this.#use(async ({ agent, boxId }) => {
-      const result = await agent.files.unpack(guestPath, tar, {
-        overwrite,
-        renameSingle: true,
-        keepOwner: true,
-        signal,
-      });
+      const options = { overwrite, renameSingle: true, keepOwner: true, signal };
+      const result = await fromSource(tar, (source) => agent.files.unpack(guestPath, source, options));
       this.#ctx.counters.addToBox(boxId, { bytesReceived: result.bytes });
       return { entries: result.entries, bytes: result.bytes };
     });

@@ -97,8 +97,7 @@ export const attachRoutes: readonly Route[] = [
       const box = await boxOf(call);
       const { stdin = true, utf8 = true, ack = false, stdout_at: stdout, stderr_at: stderr } = call.query;
       const reel = await reelOf(call, box, stdin);
-      const known = call.query.stream_id === reel.id;
-      const options = { utf8, ack, readOnly: !stdin, from: known ? { stdout, stderr } : undefined };
+      const options = { utf8, ack, readOnly: !stdin, from: { stdout, stderr } };
       return onSocket(async (outbox, inbox) => {
         await letGo(call, box, reel, await streamExecution(outbox, inbox, reel, options));
       });

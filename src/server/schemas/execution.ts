@@ -63,13 +63,12 @@ const offset = queryNumber(0, Number.MAX_SAFE_INTEGER).optional();
 
 /**
  * Query of `GET .../attach`. `utf8=false`: frames are cut anywhere, and no byte waits for the next. `ack=true`: the
- * client says what it has got. `stdout_at`, `stderr_at`: what it has got already of `stream_id`.
+ * client says what it has got. `stdout_at`, `stderr_at`: what it has got already.
  */
 export const attachQuery = z.strictObject({
   stdin: queryFlag.optional(),
   utf8: queryFlag.optional(),
   ack: queryFlag.optional(),
-  stream_id: z.string().max(64).optional(),
   stdout_at: offset,
   stderr_at: offset,
 });

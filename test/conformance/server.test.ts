@@ -1,0 +1,248 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
+import type { Box } from '../../dist/api/index.js';
+import { connectRuntime } from '../../dist/remote/index.js';
+import { routes } from '../../src/server/routes/index.js';
+import { eventually, Stage } from './support.js';
+
+const run = promisify(execFile);
+
+interface Frames {
+  readonly socket: WebSocket;
+  readonly text: Record<string, unknown>[];
+  readonly stdout: () => string;
+  readonly pings: () => number;
+  readonly closed: Promise<number>;
+}
+
+function open(url: string): Frames {
+  const socket = new WebSocket(url.replace('http', 'ws'));
+  const text: Record<string, unknown>[] = [];
+  const output: Buffer[] = [];
+  let pings = 0;
+  socket.on('ping', () => {
+    pings += 1;
+  });
+  socket.on('message', (data: Buffer, binary: boolean) => {
+    if (!binary) text.push(JSON.parse(data.toString()) as Record<string, unknown>);
+    else if (data[0] === 1) output.push(data.subarray(1));
+  });
+  const closed = new Promise<number>((resolve) => socket.once('close', resolve));
+  socket.on('error', () => undefined);
+  return { socket, text, stdout: () => Buffer.concat(output).toString(), pings: () => pings, closed };
+}
+
+describe('the server', () => {
+  let stage: Stage;
+  let box: Box;
+  let boxUrl: string;
+  const json = { 'content-type': 'application/json' };
+
+  beforeAll(async () => {
+    stage = await Stage.open();
+    box = await stage.engine.runtime().create({ image: 'tiny', name: 'main', detach: true });
+    boxUrl = `${stage.url}/v1/boxes/main`;
+  });
+  afterAll(async () => stage.close());
+
+  async function post(path: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> {
+    return fetch(`${stage.url}/v1${path}`, {
+      method: 'POST',
+      headers: { ...json, ...headers },
+      body: JSON.stringify(body),
+    });
+  }
+
+  async function startExec(command: string, args: string[]): Promise<string> {
+    const answer = await (await post('/boxes/main/exec', { command, args, tty: false })).json();
+    return (answer as { execution_id: string }).execution_id;
+  }
+
+  it('does what docs/api.md shows with curl', async () => {
+    const blocks = [...readFileSync('docs/api.md', 'utf8').matchAll(/```sh\n(.*?)```/gs)].map(
+      ([, block]) => block ?? '',
+    );
+    expect(blocks.length).toBeGreaterThan(5);
+    const outputs: string[] = [];
+    for (const block of blocks) {
+      const env = { ...process.env, URL: stage.url, IMAGE: 'tiny' };
+      outputs.push((await run('sh', ['-ec', block], { env, timeout: 30_000 })).stdout);
+    }
+    expect(JSON.parse(outputs[0] ?? '')).toMatchObject({ name: 'demo', status: 'running' });
+    expect(outputs[3]).toBe('hello\n');
+    expect(JSON.parse(outputs[5] ?? '')).toMatchObject([{ command: 'cat /root/hello.txt' }]);
+    expect(JSON.parse(outputs[6] ?? '')).toMatchObject({ status: 'stopped' });
+    expect(outputs.at(-1)).toBe('');
+  });
+
+  it('pings at once, cuts frames, sends the exit last and lets one client in', async () => {
+    const id = await startExec('sh', ['-c', 'head -c 300000 /dev/zero | tr "\\0" x; read line; exit 7']);
+    const first = open(`${boxUrl}/executions/${id}/attach`);
+    const sizes: number[] = [];
+    first.socket.on('message', (data: Buffer, binary: boolean) => binary && sizes.push(data.length));
+    await new Promise((resolve) => first.socket.once('ping', resolve));
+    const second = open(`${boxUrl}/executions/${id}/attach`);
+    const status = await new Promise((resolve) =>
+      second.socket.once('unexpected-response', (_request, response) => resolve(response.statusCode)),
+    );
+    expect(status).toBe(409);
+    first.socket.send(Buffer.from('go\n'));
+    expect(await first.closed).toBe(1000);
+    expect(first.stdout()).toBe('x'.repeat(300_000));
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(64 * 1024);
+    expect(first.text.at(0)).toMatchObject({ type: 'attached', execution_id: id });
+    expect(first.text.at(-1)).toMatchObject({ type: 'exit', exit_code: 7 });
+  });
+
+  it('refuses what is no message, and writing where only reading was asked for', async () => {
+    for (const garbage of ['{', '{"type":"dance"}', '{"type":"resize","cols":0,"rows":1}']) {
+      const id = await startExec('sleep', ['30']);
+      const client = open(`${boxUrl}/executions/${id}/attach`);
+      client.socket.once('open', () => client.socket.send(garbage));
+      expect(await client.closed).toBe(1008);
+      expect(client.text.at(-1)).toMatchObject({ type: 'error', code: 'invalid_argument' });
+      await box.executions.kill(id);
+    }
+    const id = await startExec('sleep', ['30']);
+    const reader = open(`${boxUrl}/executions/${id}/attach?stdin=false`);
+    reader.socket.once('open', () => reader.socket.send(Buffer.from('x')));
+    expect(await reader.closed).toBe(1008);
+    await box.executions.kill(id);
+  });
+
+  it('keeps every byte for a client whose connection breaks', async () => {
+    const id = await startExec('sh', ['-c', 'echo one; read line; echo two']);
+    const first = open(`${boxUrl}/executions/${id}/attach`);
+    await new Promise<void>((resolve) => first.socket.on('message', (_data, binary) => binary && resolve()));
+    first.socket.terminate();
+    await first.closed;
+    // 409 until the server has noticed.
+    const second = await eventually(async () => {
+      const client = open(`${boxUrl}/executions/${id}/attach`);
+      await once(client.socket, 'open');
+      return client;
+    });
+    second.socket.send(Buffer.from('\n'));
+    await second.closed;
+    expect(first.stdout() + second.stdout()).toBe('one\ntwo\n');
+  });
+
+  it('lets go of a command within a second when its client is gone', async () => {
+    const remote = connectRuntime({ url: stage.url });
+    const execution = await (await remote.get('main'))?.startExec(['sleep', '30']);
+    const id = execution?.id ?? '';
+    expect((await box.executions.get(id))?.attached).toBe(true);
+    await execution?.detach();
+    const deadline = Date.now() + 1000;
+    while ((await box.executions.get(id))?.attached) expect(Date.now()).toBeLessThan(deadline);
+    await box.executions.kill(id);
+    await remote.close();
+  });
+
+  it('gives the same box to the same Idempotency-Key', async () => {
+    const headers = { 'idempotency-key': 'create-1' };
+    const asked = { image: 'tiny', name: 'once' };
+    const answers = await Promise.all([post('/boxes', asked, headers), post('/boxes', asked, headers)]);
+    const boxes = (await Promise.all(answers.map((answer) => answer.json()))) as { box_id: string }[];
+    expect(answers.map(({ status }) => status)).toEqual([201, 201]);
+    expect(boxes[0]?.box_id).toBe(boxes[1]?.box_id);
+    expect((await post('/boxes', { ...asked, name: 'other' }, headers)).status).toBe(400);
+    await stage.engine.runtime().remove('once', { force: true });
+  });
+
+  it('streams lines of progress and of events', async () => {
+    const response = await post(
+      '/boxes',
+      { image: 'tiny', name: 'lines' },
+      { accept: 'application/x-ndjson' },
+    );
+    const lines = (await response.text())
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { type: string });
+    expect(lines.at(-1)).toMatchObject({ type: 'result', result: { name: 'lines' } });
+    const stop = new AbortController();
+    const events = await fetch(`${stage.url}/v1/events`, {
+      headers: { accept: 'text/event-stream' },
+      signal: stop.signal,
+    });
+    expect(events.headers.get('content-type')).toBe('text/event-stream');
+    const reader = events.body?.pipeThrough(new TextDecoderStream()).getReader();
+    let text = '';
+    await stage.engine.runtime().remove('lines', { force: true });
+    while (!text.includes('"removed"')) text += (await reader?.read())?.value ?? '';
+    expect(text).toMatch(/^: alive\n\nevent: box\ndata: \{/);
+    stop.abort();
+  });
+
+  it('measures', async () => {
+    await fetch(boxUrl);
+    const text = await (await fetch(`${stage.url}/metrics`)).text();
+    expect(text).toMatch(/^cryobox_request_seconds_bucket\{operation="getBox",le="0.001"\} \d+$/m);
+    expect(text).toMatch(/^cryobox_requests_total\{operation="getBox",status="200"\} [1-9]/m);
+    expect(text).toMatch(/^cryobox_boxes_running [1-9]/m);
+  });
+
+  it('answers any body on any route with 2xx or 4xx', async () => {
+    const skipped = new Set([
+      'streamEvents',
+      'stopBox',
+      'removeBox',
+      'pauseBox',
+      'pruneImages',
+      'buildImage',
+      'pullImage',
+    ]);
+    const fuzzed = routes.filter((route) => !route.upgrade && !skipped.has(route.operation));
+    const field = fc.constantFrom(
+      'name',
+      'image',
+      'command',
+      'args',
+      'path',
+      'signal',
+      'count',
+      'cols',
+      'rows',
+      'env',
+      'from',
+      'to',
+    );
+    const body = fc.oneof(
+      fc.json(),
+      fc.string(),
+      fc.dictionary(field, fc.jsonValue()).map((value) => JSON.stringify(value)),
+    );
+    const name = fc.oneof(fc.constant('main'), fc.string({ minLength: 1, maxLength: 20 }));
+    const query = fc.dictionary(
+      fc.constantFrom('path', 'force', 'port', 'name', 'x'),
+      fc.string({ maxLength: 20 }),
+    );
+    const request = fc.record({ route: fc.constantFrom(...fuzzed), body, name, query });
+    await fc.assert(
+      fc.asyncProperty(request, async ({ route, body: sent, name: id, query: asked }) => {
+        const path = route.path.replaceAll(/:\w+/g, () => encodeURIComponent(id));
+        const url = `${stage.url}${route.root ? '' : '/v1'}${path}?${new URLSearchParams(asked)}`;
+        const bodiless = route.method === 'GET' || route.method === 'HEAD';
+        const response = await fetch(url, {
+          method: route.method,
+          headers: json,
+          body: bodiless ? undefined : sent,
+        });
+        await response.arrayBuffer();
+        expect([route.operation, sent, Math.floor(response.status / 100)]).toEqual([
+          route.operation,
+          sent,
+          response.ok ? 2 : 4,
+        ]);
+      }),
+      { numRuns: 600 },
+    );
+    expect((await box.info()).status).toBe('running');
+  });
+});
