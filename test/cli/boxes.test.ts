@@ -108,7 +108,8 @@ describe('exec', () => {
     const command = `${process.execPath} ${cliPath} exec -it b stty size`;
     const { stdout } = await execa('script', ['-qec', `stty rows 33 cols 99; ${command}`, '/dev/null'], {
       env: cliEnv(home.path),
-      stdin: 'ignore',
+      // Open until the end: script(1) would echo an end of file.
+      stdin: 'pipe',
       timeout: 60_000,
     });
     expect(stdout.trim()).toBe('33 99');

@@ -91,7 +91,7 @@ describe('failures', () => {
     [['run', '--rm', '--cpus', '99', 'tiny', 'true'], 'cpus'],
     [['run', '--rm', '-w', '/nowhere', 'tiny', 'true'], '/nowhere'],
     [['run', '--rm', '-u', 'nobody-here', 'tiny', 'true'], 'nobody-here'],
-    [['run', '--rm', '--name', 'a/b', 'tiny', 'true'], 'a/b'],
+    [['run', '--rm', '--name', 'a/b', 'tiny', 'true'], 'name'],
   ])('ends with 125 and a hint for %j', async (argv, message) => {
     const { exitCode, stdout, stderr } = await cli(...argv);
     expect([exitCode, stdout]).toEqual([125, '']);
@@ -117,7 +117,8 @@ describe('streams', () => {
       })(),
     );
     const process = spawnCli(home.path, ['run', '--rm', '-i', 'tiny', 'cat'], {
-      stdin: source,
+      stdin: 'pipe',
+      input: source,
       buffer: false,
       encoding: 'buffer',
     });

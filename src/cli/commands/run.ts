@@ -72,7 +72,7 @@ async function createBox(
     runtime.create({
       ...toCreateOptions(image, options),
       cmd: options.cmd,
-      // The engine removes what is not detached also when this process is killed.
+      // Closing the runtime removes what is not detached, should our own removal fail.
       detach: !ephemeral,
       onProgress,
       signal: context.signal,
