@@ -86,7 +86,7 @@ describe('failures', () => {
   });
 
   it.each([
-    [['run', '--rm', 'no-such-image', 'true'], 'no-such-image'],
+    [['run', '--rm', '127.0.0.1:1/no-such-image', 'true'], '127.0.0.1:1'],
     [['exec', 'no-such-box', 'true'], 'No box "no-such-box"'],
     [['run', '--rm', '--cpus', '99', 'tiny', 'true'], 'cpus'],
     [['run', '--rm', '-w', '/nowhere', 'tiny', 'true'], '/nowhere'],
