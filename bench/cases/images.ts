@@ -4,7 +4,14 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { BlobStore, type Image, Puller, parseReference, pullToDisk } from '../../src/image/index.js';
+import {
+  BlobStore,
+  buildBaseDisk,
+  type Image,
+  Puller,
+  parseReference,
+  pullToDisk,
+} from '../../src/image/index.js';
 import { writeLayout } from '../../test/image/support/layout.js';
 import { TestRegistry } from '../../test/image/support/registry.js';
 import { makeTar, type TestEntry } from '../../test/image/support/tar.js';
@@ -86,7 +93,8 @@ async function pullAndConvert(rig: Rig, directory: string): Promise<Image> {
       puller,
       store,
       reference: parseReference(`${rig.registry.name}/bench:1`),
-      chooseDisk: () => Promise.resolve({ path: join(directory, 'disk.ext4') }),
+      makeDisk: ({ manifestDigest }, layers, signal) =>
+        buildBaseDisk({ path: join(directory, 'disk.ext4'), identity: manifestDigest, layers, signal }),
     });
     return image;
   } finally {

@@ -23,15 +23,19 @@ export interface PullResult {
   readonly sizeBytes: number;
 }
 
-/** Credentials and addresses of one registry. */
+/** Credentials and addresses of the registry a reference names. */
 export interface RegistryOptions {
   readonly username?: string;
   readonly password?: string;
   /** Base addresses tried first. */
   readonly mirrors?: readonly string[];
+  /** Speak HTTP without TLS. @default false, but a registry on the engine's host is asked so when it has no TLS */
   readonly plainHttp?: boolean;
-  /** PEM file of a certificate authority. */
+  /** PEM file of certificate authorities beside the system's, where the call is made. */
   readonly caFile?: string;
+  /** Such certificates themselves, as PEM text. */
+  readonly ca?: string;
+  /** Take any certificate. @default false */
   readonly skipVerify?: boolean;
 }
 
@@ -41,6 +45,7 @@ export interface PullOptions extends ProgressOptions {
   readonly platform?: string;
   /** `missing` asks the registry only when the reference is not here. @default 'always' */
   readonly pullPolicy?: 'always' | 'missing' | 'never';
+  /** @default the owner's docker configuration (config.json); tenants of a server have none */
   readonly registry?: RegistryOptions;
 }
 

@@ -106,6 +106,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
   const layers = new LayerFiles(paths.layers);
   const commits = new GroupCommit(db);
   const needs = { paths, db, commits, layers, qemu, assets, logger };
+  const images = new ImageStore(needs);
   const pool = {
     size: options.poolSize ?? defaultPool.size,
     idleMs: options.poolIdleMs ?? defaultPool.idleMs,
@@ -117,8 +118,8 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     live: new LiveBoxes(),
     activities: new Map(),
     boxLocks: new KeyedMutex(),
-    gc: new GarbageCollector({ db, layers, directory: paths.layers, logger }),
-    images: new ImageStore(needs),
+    gc: new GarbageCollector({ db, layers, images: images.contents, directory: paths.layers, logger }),
+    images,
     counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
     events: new EventEmitter<{ change: [RuntimeEvent] }>().setMaxListeners(0),

@@ -5,24 +5,37 @@ import type { Logger } from '../base/log.js';
 import { Mutex } from '../base/mutex.js';
 import { messageOf } from '../errors.js';
 import { type Database, garbageLayers } from '../store/index.js';
+import type { ImageContents } from './images/contents.js';
 import type { LayerFiles } from './layer-files.js';
 
-/** A file that is being written has no row yet; nothing takes this long to write one and commit it. */
+/** A file has no row until it is written; what may take longer than this says so (LayerFiles.whileWriting). */
 const unknownFileAgeMs = 60 * 60 * 1000;
+/** What a broken pull left is worth a second attempt for so long. */
+const brokenPullAgeMs = 24 * 60 * 60 * 1000;
 /** Several removals in a row are collected together. */
 const delayMs = 1_000;
 
-/** Deletes layers that nothing needs. A layer goes from the database first: a crash between leaves only a file. */
+interface GarbageNeeds {
+  readonly db: Database;
+  readonly layers: LayerFiles;
+  readonly images: ImageContents;
+  readonly directory: string;
+  readonly logger: Logger;
+}
+
+/** Deletes layers that nothing needs, and blobs of no image. A layer goes from the database first: a crash between leaves only a file. */
 export class GarbageCollector {
   readonly #db: Database;
   readonly #layers: LayerFiles;
+  readonly #images: ImageContents;
   readonly #directory: string;
   readonly #logger: Logger;
   readonly #mutex = new Mutex();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(needs: { db: Database; layers: LayerFiles; directory: string; logger: Logger }) {
+  constructor(needs: GarbageNeeds) {
     this.#db = needs.db;
+    this.#images = needs.images;
     this.#layers = needs.layers;
     this.#directory = needs.directory;
     this.#logger = needs.logger;
@@ -32,18 +45,21 @@ export class GarbageCollector {
   soon(): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.run({ dryRun: false }).catch((error: unknown) => {
+      this.run({ dryRun: false, minPullAgeMs: brokenPullAgeMs }).catch((error: unknown) => {
         this.#logger.warn('garbage collection failed', { reason: messageOf(error) });
       });
     }, delayMs).unref();
   }
 
-  /** Collects now, or says what it would delete. */
-  async run(options: { readonly dryRun: boolean }): Promise<GcResult> {
+  /** Collects now, or says what it would delete; parts of pulls only when they are older than `minPullAgeMs`. */
+  async run(options: { readonly dryRun: boolean; readonly minPullAgeMs?: number }): Promise<GcResult> {
     return await this.#mutex.run(async () => {
+      const { dryRun, minPullAgeMs = 0 } = options;
+      // Blobs first: base disks of images that are gone become layers without a holder.
       const removed = [
-        ...(await this.#layersWithoutHolder(options.dryRun)),
-        ...(await this.#filesWithoutRow(options.dryRun)),
+        ...(await this.#images.collect({ dryRun, minAgeMs: minPullAgeMs })),
+        ...(await this.#layersWithoutHolder(dryRun)),
+        ...(await this.#filesWithoutRow(dryRun)),
       ];
       return { removed, freedBytes: removed.reduce((sum, { bytes }) => sum + bytes, 0) };
     });
@@ -75,7 +91,8 @@ export class GarbageCollector {
     const known = new Set(rows.map(({ id }) => id));
     const removed: GcResult['removed'][number][] = [];
     for (const name of await readdir(this.#directory)) {
-      if (known.has(name) || (await this.#layers.ageMs(name)) < unknownFileAgeMs) continue;
+      if (known.has(name) || this.#layers.isBeingWritten(name)) continue;
+      if ((await this.#layers.ageMs(name)) < unknownFileAgeMs) continue;
       removed.push({ path: join('layers', name), bytes: await this.#layers.allocatedBytes(name) });
       if (!dryRun) await this.#layers.remove(name);
     }

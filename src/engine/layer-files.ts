@@ -16,6 +16,7 @@ export const emptyHeadBytes = 4 * 64 * 1024;
 export class LayerFiles {
   readonly #directory: string;
   readonly #now: () => number;
+  readonly #beingWritten = new Set<string>();
 
   constructor(directory: string, now: () => number = Date.now) {
     this.#directory = directory;
@@ -57,6 +58,21 @@ export class LayerFiles {
   async isHeadOn(id: string, parentId: string): Promise<boolean> {
     const header = await readHeader(this.path(id)).catch(() => undefined);
     return header?.backing?.name === parentId;
+  }
+
+  /** Runs what writes a layer's file over a time and stores its row at the end. */
+  async whileWriting<T>(id: string, task: () => Promise<T>): Promise<T> {
+    this.#beingWritten.add(id);
+    try {
+      return await task();
+    } finally {
+      this.#beingWritten.delete(id);
+    }
+  }
+
+  /** Whether a file without a row is one that will get it. */
+  isBeingWritten(id: string): boolean {
+    return this.#beingWritten.has(id);
   }
 
   /** Makes a finished file unchangeable for machines, and says how much disk it takes. */

@@ -1,4 +1,4 @@
-export { buildBaseDisk } from './base-disk.js';
+export { buildBaseDisk, type LayerSource } from './base-disk.js';
 export { buildDebianImage } from './build.js';
 export type { ImageConfig } from './config.js';
 export { type Image, layerSources, loadImage } from './image.js';

@@ -6,7 +6,7 @@
 import { createHash, type Hash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { ifExists, syncDirectory } from '../base/files.js';
 import { CryoboxError, isCryoboxError, wrapHostError } from '../errors.js';
 import { digestFrom, digestOf, hexOf, isDigest } from './digest.js';
@@ -17,6 +17,16 @@ const readChunkBytes = 256 * 1024;
 export interface StoredBlob {
   readonly digest: string;
   readonly sizeBytes: number;
+}
+
+/** A file of the store. */
+interface StoredFile {
+  /** Path within the store. */
+  readonly name: string;
+  /** Absent for a part. */
+  readonly digest: string | undefined;
+  readonly bytes: number;
+  readonly writtenMs: number;
 }
 
 /** Opens a blob's bytes from an offset on. */
@@ -35,11 +45,13 @@ export interface PutBlobOptions {
 
 /** A content-addressed directory. One process owns it. */
 export class BlobStore {
+  readonly #directory: string;
   readonly #blobs: string;
   readonly #partials: string;
 
   /** Uses `directory`, which is made on the first write. */
   constructor(directory: string) {
+    this.#directory = directory;
     this.#blobs = join(directory, 'blobs', 'sha256');
     this.#partials = join(directory, 'partial');
   }
@@ -110,14 +122,28 @@ export class BlobStore {
     return names.map((name) => `sha256:${name}`).filter(isDigest);
   }
 
-  /** Removes what interrupted writes left: all of unknown digest, and downloads not touched for `maxAgeMs`. */
-  async sweepPartials(maxAgeMs: number): Promise<void> {
-    for (const name of (await ifExists(readdir(this.#partials))) ?? []) {
-      const path = join(this.#partials, name);
-      const facts = await ifExists(stat(path));
-      const isOld = facts !== undefined && Date.now() - facts.mtimeMs > maxAgeMs;
-      if (isOld || name.startsWith('new-')) await rm(path, { force: true });
+  /** All files of the store: complete blobs, which have a digest, and parts of others. */
+  async files(): Promise<StoredFile[]> {
+    const files: StoredFile[] = [];
+    for (const folder of [this.#blobs, this.#partials]) {
+      for (const name of (await ifExists(readdir(folder))) ?? []) {
+        const facts = await ifExists(stat(join(folder, name)));
+        if (!facts) continue;
+        const digest = folder === this.#blobs ? `sha256:${name}` : undefined;
+        files.push({
+          name: relative(this.#directory, join(folder, name)),
+          digest: digest !== undefined && isDigest(digest) ? digest : undefined,
+          bytes: facts.size,
+          writtenMs: facts.mtimeMs,
+        });
+      }
     }
+    return files;
+  }
+
+  /** Removes one of {@link BlobStore.files}. No write may be under way. */
+  async removeFile(name: string): Promise<void> {
+    await rm(join(this.#directory, name), { force: true });
   }
 
   async #write(partial: string, options: PutBlobOptions, digest?: string): Promise<StoredBlob> {

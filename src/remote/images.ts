@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type {
   BuildOptions,
@@ -7,9 +8,10 @@ import type {
   ProgressOptions,
   PullOptions,
   PullResult,
+  RegistryOptions,
 } from '../api/index.js';
-import { CryoboxError } from '../errors.js';
-import { imageFromJson, pullResultFromJson } from '../wire/image.js';
+import { CryoboxError, messageOf } from '../errors.js';
+import { imageFromJson, pullResultFromJson, registryToJson } from '../wire/image.js';
 import { asObject, asObjects, compact, texts } from '../wire/json.js';
 import { orNull } from './executions.js';
 import { resultOfLines } from './lines.js';
@@ -35,12 +37,12 @@ export class RemoteImages implements Images {
   }
 
   async pull(reference: string, options: PullOptions = {}): Promise<PullResult> {
-    if (options.registry) {
-      throw new CryoboxError('unsupported', 'Options of a registry cannot be sent to a server', {
-        hint: 'Configure the registry where the engine runs.',
-      });
-    }
-    const json = compact({ reference, platform: options.platform, pull_policy: options.pullPolicy });
+    const json = compact({
+      reference,
+      platform: options.platform,
+      pull_policy: options.pullPolicy,
+      registry: options.registry && registryToJson(await withCertificates(options.registry)),
+    });
     return this.#arrive('/images/pull', json, options);
   }
 
@@ -78,5 +80,17 @@ export class RemoteImages implements Images {
 
   async #arrive(path: string, json: unknown, options: ProgressOptions): Promise<PullResult> {
     return pullResultFromJson(await withProgress(this.#transport, { method: 'POST', path, json }, options));
+  }
+}
+
+/** Certificates lie in a file of this host, which the engine's host may not have. */
+async function withCertificates({ caFile, ...registry }: RegistryOptions): Promise<RegistryOptions> {
+  if (caFile === undefined) return registry;
+  try {
+    const pem = await readFile(caFile, 'utf8');
+    return { ...registry, ca: registry.ca === undefined ? pem : `${registry.ca}\n${pem}` };
+  } catch (error) {
+    const text = `cannot read the certificate authorities in ${caFile}: ${messageOf(error)}`;
+    throw new CryoboxError('config_error', text, { cause: error });
   }
 }

@@ -1,5 +1,5 @@
-import type { ImageInfo, PullResult } from '../api/index.js';
-import { asObject, date, type JsonObject, number, text } from './json.js';
+import type { ImageInfo, PullResult, RegistryOptions } from '../api/index.js';
+import { asObject, compact, date, type JsonObject, number, text } from './json.js';
 
 /** `ImageInfo` of the v1 contract, section 1.5, and ours. */
 export function imageToJson(info: ImageInfo): JsonObject {
@@ -52,4 +52,21 @@ export function pullResultFromJson(value: unknown): PullResult {
     layerCount: number(json, 'layer_count'),
     sizeBytes: number(json, 'size_bytes', 0),
   };
+}
+
+/** `registry` of a pull. A file of certificates lies where the call is made: its content travels as `ca`. */
+export function registryToJson(registry: Omit<RegistryOptions, 'caFile'>): JsonObject {
+  const { username, password, mirrors, plainHttp, ca, skipVerify } = registry;
+  return compact({ username, password, mirrors, plain_http: plainHttp, ca, skip_verify: skipVerify });
+}
+
+/** The shape of {@link registryToJson}. */
+interface RegistryJson extends Pick<RegistryOptions, 'username' | 'password' | 'mirrors' | 'ca'> {
+  readonly plain_http?: boolean | undefined;
+  readonly skip_verify?: boolean | undefined;
+}
+
+/** The inverse of {@link registryToJson}, of what a schema has checked. */
+export function registryFromJson({ plain_http, skip_verify, ...rest }: RegistryJson): RegistryOptions {
+  return { ...rest, plainHttp: plain_http, skipVerify: skip_verify };
 }

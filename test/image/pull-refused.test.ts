@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../src/errors.js';
+import { buildBaseDisk } from '../../src/image/base-disk.js';
 import { pullToDisk } from '../../src/image/pull/pull-to-disk.js';
 import { Puller, type PullerOptions } from '../../src/image/pull/puller.js';
 import { parseReference } from '../../src/image/reference.js';
@@ -186,7 +187,8 @@ describe('what a registry refuses or sends wrong is its own error, and nothing s
       puller,
       store: own.store,
       reference: parseReference(`${registry.name}/hostile:1`),
-      chooseDisk: () => Promise.resolve({ path: own.disk, sizeBytes: testDiskBytes }),
+      makeDisk: ({ manifestDigest }, layers, signal) =>
+        buildBaseDisk({ path: own.disk, sizeBytes: testDiskBytes, identity: manifestDigest, layers, signal }),
     });
     await expect(pulling).rejects.toMatchObject({
       code: 'image_refused',

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { buildBaseDisk } from '../../src/image/base-disk.js';
 import type { Image } from '../../src/image/image.js';
 import { pullToDisk } from '../../src/image/pull/pull-to-disk.js';
 import { Puller, type PullerOptions, type PullProgress } from '../../src/image/pull/puller.js';
@@ -64,11 +65,12 @@ test('an image comes from a registry into the store and onto a disk', async () =
     store: own.store,
     reference: reference(registry.name),
     onProgress: (each) => progress.push(each),
-    chooseDisk: () => Promise.resolve({ path: own.disk, sizeBytes: testDiskBytes }),
+    makeDisk: ({ manifestDigest }, layers, signal) =>
+      buildBaseDisk({ path: own.disk, sizeBytes: testDiskBytes, identity: manifestDigest, layers, signal }),
   });
   expect(image.config.cmd).toEqual(['/bin/app']);
   expect(image.layers.length).toBe(layerCount);
-  expect(disk?.sizeBytes).toBe(testDiskBytes);
+  expect(disk.sizeBytes).toBe(testDiskBytes);
   expect(await fsck(own.disk)).toBe('clean');
   const out = await dumpFiles(own.disk, own.directory);
   for (const index of [0, layerCount - 1]) {
@@ -236,7 +238,8 @@ test('a cancelled pull leaves parts only, no disk', async () => {
     reference: reference(proxy.name),
     signal: controller.signal,
     onProgress: () => controller.abort(),
-    chooseDisk: () => Promise.resolve({ path: own.disk, sizeBytes: testDiskBytes }),
+    makeDisk: ({ manifestDigest }, layers, signal) =>
+      buildBaseDisk({ path: own.disk, sizeBytes: testDiskBytes, identity: manifestDigest, layers, signal }),
   });
   await expect(pulling).rejects.toMatchObject({ code: 'cancelled' });
   expect(await own.names()).not.toContain('disk.ext4');

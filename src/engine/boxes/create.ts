@@ -18,6 +18,15 @@ export async function createBox(ctx: EngineContext, tenant: string, options: Cre
   checkCreateOptions(options);
   refuseWhatIsNotThereYet(options);
   await refuseTakenName(ctx.db, tenant, options.name);
+  // The image may be removed meanwhile: what it is made of stays until the box holds it.
+  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, options));
+  announce(ctx, stored.id, 'created');
+  await bringUp(ctx, stored, options.signal);
+  return stored;
+}
+
+/** Everything of a box but its machine. */
+async function storeBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
   const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
   const shape = {
     cpus: options.cpus ?? boxLimits.cpus.default,

@@ -1,10 +1,13 @@
 import type { ProgressOptions } from '../../api/index.js';
 import type { Logger } from '../../base/log.js';
 import { KeyedMutex } from '../../base/mutex.js';
+import { CryoboxError } from '../../errors.js';
 import {
   type BlobStore,
   buildBaseDisk,
   defaultImageLimits,
+  type Image,
+  type LayerSource,
   layerSources,
   loadImage,
 } from '../../image/index.js';
@@ -15,6 +18,11 @@ const bytesPerGb = 1024 ** 3;
 
 /** Bases are made at this size, or smaller for smaller boxes; a larger box's file system is grown by its agent. */
 export const largestBaseGb = 10;
+
+interface Content {
+  readonly image: Image;
+  readonly layers: readonly LayerSource[];
+}
 
 interface BaseDiskNeeds {
   readonly db: Database;
@@ -39,32 +47,45 @@ export class BaseDisks {
     diskSizeGb: number,
     options: ProgressOptions,
   ): Promise<LayerRow> {
-    const sizeGb = Math.min(diskSizeGb, largestBaseGb);
-    return await this.once(row.manifest_digest, sizeGb, (layer) =>
-      this.#build(layer, row.manifest_digest, options),
-    );
+    const { blobs } = this.#needs;
+    const load = async (): Promise<Content> => {
+      const image = await loadImage(blobs, row.manifest_digest, defaultImageLimits);
+      return { image, layers: layerSources(blobs, image) };
+    };
+    return await this.#once(row.manifest_digest, Math.min(diskSizeGb, largestBaseGb), load, options);
   }
 
-  /** The base disk, or what `build` writes into the file of a new layer; builds of the same disk wait for each other. */
-  async once(
+  /** The base disk of an image whose layers open as they arrive. */
+  async ofArriving(
+    image: Image,
+    layers: readonly LayerSource[],
+    signal: AbortSignal | undefined,
+  ): Promise<LayerRow> {
+    const content = (): Promise<Content> => Promise.resolve({ image, layers });
+    return await this.#once(image.manifestDigest, largestBaseGb, content, { signal });
+  }
+
+  /** Builds of the same disk wait for each other; who gives up while it waits leaves at once. */
+  async #once(
     manifestDigest: string,
     sizeGb: number,
-    build: (layer: LayerRow) => Promise<{ readonly buildMs: number }>,
+    load: () => Promise<Content>,
+    options: ProgressOptions,
   ): Promise<LayerRow> {
-    return await this.#building.run(`${manifestDigest}/${sizeGb}`, async () => {
-      const known = await this.find(manifestDigest, sizeGb);
-      if (known) return known;
-      const { layers, logger } = this.#needs;
-      const virtual_bytes = sizeGb * bytesPerGb;
-      const layer = layers.newRow({ kind: 'raw', parent_id: null, state: 'sealed', virtual_bytes });
-      const { buildMs } = await build(layer);
-      logger.info('built a base disk', { image: manifestDigest, sizeGb, buildMs: Math.round(buildMs) });
-      return await this.#publish(layer, manifestDigest, sizeGb);
+    const known = await this.#find(manifestDigest, sizeGb);
+    if (known) return known;
+    const { signal } = options;
+    let isMyTurn = false;
+    const built = this.#building.run(`${manifestDigest}/${sizeGb}`, async () => {
+      isMyTurn = true;
+      if (signal?.aborted) throw gaveUp(signal);
+      return (await this.#find(manifestDigest, sizeGb)) ?? (await this.#build(sizeGb, await load(), options));
     });
+    return signal ? await unlessAborted(built, signal, () => !isMyTurn) : await built;
   }
 
   /** The stored base disk, if there is one. */
-  async find(manifestDigest: string, sizeGb: number): Promise<LayerRow | undefined> {
+  async #find(manifestDigest: string, sizeGb: number): Promise<LayerRow | undefined> {
     return await this.#needs.db
       .selectFrom('image_disks')
       .innerJoin('layers', 'layers.id', 'image_disks.layer_id')
@@ -74,21 +95,26 @@ export class BaseDisks {
       .executeTakeFirst();
   }
 
-  async #build(
-    layer: LayerRow,
-    manifestDigest: string,
-    options: ProgressOptions,
-  ): Promise<{ buildMs: number }> {
-    const { layers, blobs } = this.#needs;
-    const image = await loadImage(blobs, manifestDigest, defaultImageLimits);
-    return await buildBaseDisk({
-      path: layers.path(layer.id),
-      identity: manifestDigest,
-      layers: layerSources(blobs, image),
-      sizeBytes: layer.virtual_bytes,
-      signal: options.signal,
-      onProgress: ({ bytes, layer: index }) =>
-        options.onProgress?.({ stage: 'unpack', item: image.layers[index]?.digest, doneBytes: bytes }),
+  async #build(sizeGb: number, { image, layers }: Content, options: ProgressOptions): Promise<LayerRow> {
+    const { layers: files, logger } = this.#needs;
+    const virtual_bytes = sizeGb * bytesPerGb;
+    const layer = files.newRow({ kind: 'raw', parent_id: null, state: 'sealed', virtual_bytes });
+    return await files.whileWriting(layer.id, async () => {
+      const { buildMs } = await buildBaseDisk({
+        path: files.path(layer.id),
+        identity: image.manifestDigest,
+        layers,
+        sizeBytes: virtual_bytes,
+        signal: options.signal,
+        onProgress: ({ bytes, layer: index }) =>
+          options.onProgress?.({ stage: 'unpack', item: image.layers[index]?.digest, doneBytes: bytes }),
+      });
+      logger.info('built a base disk', {
+        image: image.manifestDigest,
+        sizeGb,
+        buildMs: Math.round(buildMs),
+      });
+      return await this.#publish(layer, image.manifestDigest, sizeGb);
     });
   }
 
@@ -103,4 +129,24 @@ export class BaseDisks {
     });
     return sealed;
   }
+}
+
+/** A promise's result, unless the signal fires while leaving it behind is allowed. */
+async function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal,
+  mayLeave: () => boolean,
+): Promise<T> {
+  return await new Promise<T>((resolve, reject) => {
+    const leave = (): void => {
+      if (mayLeave()) reject(gaveUp(signal));
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+    if (signal.aborted) leave();
+  });
+}
+
+function gaveUp(signal: AbortSignal): CryoboxError {
+  return new CryoboxError('cancelled', 'waiting for the base disk was cancelled', { cause: signal.reason });
 }

@@ -8,8 +8,10 @@ import type {
   PullResult,
 } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
-import { type ImageRow, release } from '../../store/index.js';
+import type { ImageRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
+import { blobsOf } from './contents.js';
+import { noImage } from './store.js';
 
 /** The images of one tenant. */
 export class EngineImages implements Images {
@@ -54,7 +56,7 @@ export class EngineImages implements Images {
   async remove(reference: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
     const image = await this.#ctx.images.find(this.#tenant, reference);
     if (!image) {
-      throw new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`);
+      throw noImage(reference);
     }
     const users = await this.#boxesOf(image.row);
     if (users.length > 0 && options.force !== true) {
@@ -94,28 +96,10 @@ export class EngineImages implements Images {
   /** The reference goes; disks and blobs go with the last reference to them. Boxes hold what they read. */
   async #drop(row: ImageRow): Promise<void> {
     const { commits, gc, images } = this.#ctx;
-    const blobs = await commits.run(async (tx) => {
-      await tx.deleteFrom('images').where('id', '=', row.id).execute();
-      const rest = await tx
-        .selectFrom('images')
-        .select(['manifest_digest', 'config_digest', 'layers'])
-        .execute();
-      if (rest.every((other) => other.manifest_digest !== row.manifest_digest)) {
-        await tx.deleteFrom('image_disks').where('manifest_digest', '=', row.manifest_digest).execute();
-        await release(tx, `image:${row.manifest_digest}`);
-      }
-      const used = new Set(rest.flatMap(blobsOf));
-      return blobsOf(row).filter((digest) => !used.has(digest));
-    });
-    // A pull under way may have found one of them here: what nothing names then is collected later.
-    if (!images.isBusy) for (const digest of blobs) await images.blobs.remove(digest);
+    await commits.run((tx) => tx.deleteFrom('images').where('id', '=', row.id).execute());
+    await images.contents.discard(blobsOf(row));
     gc.soon();
   }
-}
-
-function blobsOf(row: Pick<ImageRow, 'manifest_digest' | 'config_digest' | 'layers'>): string[] {
-  const layers = JSON.parse(row.layers) as { digest: string }[];
-  return [row.manifest_digest, row.config_digest, ...layers.map(({ digest }) => digest)];
 }
 
 function infoOf(row: ImageRow): ImageInfo {

@@ -1,11 +1,10 @@
-import { join } from 'node:path';
-import type { BuildOptions, ProgressOptions, PullOptions, PullResult } from '../../api/index.js';
+import { basename, join } from 'node:path';
+import type { BuildOptions, CallOptions, ProgressOptions, PullOptions, PullResult } from '../../api/index.js';
 import { newId } from '../../base/ids.js';
 import type { Logger } from '../../base/log.js';
-import { CryoboxError } from '../../errors.js';
+import { CryoboxError, isCryoboxError } from '../../errors.js';
 import {
   BlobStore,
-  buildBaseDisk,
   buildDebianImage,
   formatReference,
   type Image,
@@ -16,12 +15,18 @@ import {
   type PullRegistry,
   parsePlatform,
   parseReference,
+  pullToDisk,
   shortRepository,
 } from '../../image/index.js';
-import type { Database, GroupCommit, ImageRow, LayerRow } from '../../store/index.js';
+import type { Database, GroupCommit, ImageRow } from '../../store/index.js';
 import type { HomePaths } from '../home.js';
 import type { LayerFiles } from '../layer-files.js';
 import { BaseDisks, largestBaseGb } from './base-disks.js';
+import { blobsOf, ImageContents } from './contents.js';
+
+const idPattern = /^sha256:[0-9a-f]{64}$/;
+/** As much of an id as listings show, or more. */
+const shortIdPattern = /^(?:sha256:)?([0-9a-f]{12,64})$/;
 
 interface ImageNeeds {
   readonly paths: HomePaths;
@@ -39,52 +44,59 @@ export interface StoredImage {
 
 /** The images of a home: blobs by digest, references in the database. */
 export class ImageStore {
-  readonly blobs: BlobStore;
+  readonly contents: ImageContents;
   readonly disks: BaseDisks;
+  readonly #blobs: BlobStore;
   readonly #needs: ImageNeeds;
   readonly #scratch: string;
   readonly #puller: Puller;
-  /** Pulls, imports and builds under way: their blobs have no reference yet. */
-  #arriving = 0;
+  readonly #closing = new AbortController();
+  readonly #underWay = new Set<Promise<unknown>>();
 
   constructor(needs: ImageNeeds) {
     this.#needs = needs;
-    this.blobs = new BlobStore(needs.paths.images);
-    this.disks = new BaseDisks({ ...needs, blobs: this.blobs });
-    this.#scratch = join(needs.paths.scratch, 'images');
-    this.#puller = new Puller({ store: this.blobs });
+    const { paths } = needs;
+    this.#blobs = new BlobStore(paths.images);
+    const blobs = this.#blobs;
+    this.contents = new ImageContents({ ...needs, blobs, folder: basename(paths.images) });
+    this.disks = new BaseDisks({ ...needs, blobs });
+    this.#scratch = join(paths.scratch, 'images');
+    this.#puller = new Puller({ store: blobs });
   }
 
-  /** Whether blobs without a reference may be about to get one. */
-  get isBusy(): boolean {
-    return this.#arriving > 0;
-  }
-
-  /** Ends connections to registries. */
+  /** Ends what is under way, and connections to registries. */
   async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#underWay);
     await this.#puller.close();
   }
 
-  /** Finds an image of a tenant by reference, or by the digest of its configuration. */
+  /** Finds an image of a tenant by reference, or by the digest of its configuration, also the begin of its hex digits. */
   async find(tenant: string, reference: string): Promise<StoredImage | undefined> {
     const images = this.#needs.db.selectFrom('images').selectAll().where('tenant', '=', tenant);
-    const row = await (/^sha256:[0-9a-f]{64}$/.test(reference)
-      ? images.where('config_digest', '=', reference)
-      : images.where('reference', '=', formatReference(parseReference(reference)))
-    ).executeTakeFirst();
-    return row && { row, config: JSON.parse(row.config) as ImageConfig };
+    const isId = idPattern.test(reference);
+    const byName = isId
+      ? undefined
+      : await images.where('reference', '=', formatReference(parseReference(reference))).executeTakeFirst();
+    const hex = byName ? undefined : shortIdPattern.exec(reference)?.[1];
+    const row =
+      byName ?? (hex && (await images.where('config_digest', 'like', `sha256:${hex}%`).executeTakeFirst()));
+    return row ? { row, config: JSON.parse(row.config) as ImageConfig } : undefined;
   }
 
   /** The image a new box is made of; one that is not here is pulled. Throws `image_not_found` and what a pull throws. */
   async require(tenant: string, reference: string, options: ProgressOptions): Promise<StoredImage> {
     const here = await this.find(tenant, reference);
     if (here) return here;
-    await this.pull(tenant, reference, { ...options, pullPolicy: 'missing' });
+    if (idPattern.test(reference)) throw noImage(reference);
+    try {
+      await this.pull(tenant, reference, { ...options, pullPolicy: 'missing' });
+    } catch (error) {
+      throw notHereAnd(reference, error);
+    }
     const image = await this.find(tenant, reference);
-    if (image) return image;
-    throw new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`, {
-      details: { image: reference },
-    });
+    if (!image) throw noImage(reference);
+    return image;
   }
 
   /** Brings an image from its registry, its base disk made while the layers arrive. */
@@ -93,25 +105,33 @@ export class ImageStore {
     const { pullPolicy = 'always' } = options;
     const here = pullPolicy === 'always' ? undefined : await this.find(tenant, reference);
     if (here) return resultOf(here.row);
-    if (pullPolicy === 'never') {
-      throw new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`, {
-        details: { image: reference },
-      });
-    }
-    return await this.#arrive(async () => {
-      let disk: Promise<LayerRow> | undefined;
-      const image = await this.#puller.pull(parsed, {
-        platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
-        registry: registryOf(options),
-        signal: options.signal,
-        onProgress: (progress) => options.onProgress?.(asProgress(progress)),
-        onResolved: ({ image: resolved, layerReady }) => {
-          disk = this.#diskWhileArriving(resolved, layerReady, options);
-          disk.catch(() => undefined);
-        },
-      });
-      await disk;
-      return await this.publish(tenant, reference, image);
+    if (pullPolicy === 'never') throw noImage(reference);
+    const request = {
+      reference: parsed,
+      platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
+      registry: registryOf(tenant, options),
+      onProgress: (progress: PullProgress) => options.onProgress?.(asProgress(progress)),
+    };
+    return await this.#arrive(options, async (signal) => {
+      let resolved: Image | undefined;
+      try {
+        const { image } = await pullToDisk({
+          ...request,
+          signal,
+          puller: this.#puller,
+          store: this.#blobs,
+          makeDisk: (image, layers, own) => {
+            resolved = image;
+            return this.disks.ofArriving(image, layers, own);
+          },
+        });
+        return await this.#publish(tenant, reference, image);
+      } catch (error) {
+        // Layers of a broken pull are worth a second attempt, those of a bad image are not.
+        const isBad = isCryoboxError(error, 'image_refused') || isCryoboxError(error, 'image_invalid');
+        if (resolved && isBad) await this.contents.discard(digestsOf(resolved));
+        throw error;
+      }
     });
   }
 
@@ -122,40 +142,40 @@ export class ImageStore {
     options: ProgressOptions & { readonly reference?: string },
   ): Promise<PullResult> {
     if (options.reference !== undefined) parseReference(options.reference);
-    return await this.#arrive(async () => {
+    return await this.#make(tenant, options, async (signal) => {
       const image = await importImage({
         source: path,
-        store: this.blobs,
+        store: this.#blobs,
         scratchDirectory: this.#scratch,
-        signal: options.signal,
+        signal,
         onProgress: (progress) => options.onProgress?.(asProgress(progress)),
       });
       const reference = options.reference ?? image.name;
       if (reference === undefined) {
         throw new CryoboxError('invalid_argument', `${path} names no image: give a reference for it`);
       }
-      return await this.publish(tenant, reference, image);
+      return { reference, image };
     });
   }
 
   /** Builds an image from Debian packages. */
   async build(tenant: string, name: string, options: BuildOptions): Promise<PullResult> {
     parseReference(name);
-    return await this.#arrive(async () => {
+    return await this.#make(tenant, options, async (signal) => {
       const image = await buildDebianImage({
         suite: options.fromDebian,
         packages: options.packages ?? [],
-        store: this.blobs,
+        store: this.#blobs,
         scratchDirectory: this.#scratch,
-        signal: options.signal,
+        signal,
         onProgress: (message) => options.onProgress?.({ stage: message, doneBytes: 0 }),
       });
-      return await this.publish(tenant, name, image);
+      return { reference: name, image };
     });
   }
 
   /** Makes a reference of a tenant point at an image whose blobs are all here. */
-  async publish(tenant: string, name: string, image: Image): Promise<PullResult> {
+  async #publish(tenant: string, name: string, image: Image): Promise<PullResult> {
     const parsed = parseReference(name);
     const reference = formatReference(parsed);
     const facts = {
@@ -173,47 +193,76 @@ export class ImageStore {
       repository: shortRepository(parsed),
       tag: parsed.tag ?? '',
     };
-    await this.#needs.commits.run((tx) =>
-      tx
+    const before = await this.#needs.commits.run(async (tx) => {
+      const old = await tx
+        .selectFrom('images')
+        .selectAll()
+        .where('tenant', '=', tenant)
+        .where('reference', '=', reference)
+        .executeTakeFirst();
+      await tx
         .insertInto('images')
         .values({ ...row, ...facts })
         .onConflict((c) => c.columns(['tenant', 'reference']).doUpdateSet(facts))
-        .execute(),
-    );
+        .execute();
+      return old;
+    });
+    if (before && before.manifest_digest !== facts.manifest_digest) {
+      await this.contents.discard(blobsOf(before));
+    }
     return resultOf({ ...row, ...facts });
   }
 
-  async #arrive<T>(task: () => Promise<T>): Promise<T> {
-    this.#arriving += 1;
-    try {
-      return await task();
-    } finally {
-      this.#arriving -= 1;
-    }
+  /** Makes an image from what is on this host, disk and all; when that fails, nothing of it stays. */
+  async #make(
+    tenant: string,
+    options: ProgressOptions,
+    task: (signal: AbortSignal) => Promise<{ readonly reference: string; readonly image: Image }>,
+  ): Promise<PullResult> {
+    return await this.#arrive(options, async (signal) => {
+      const startedAt = Date.now();
+      try {
+        const { reference, image } = await task(signal);
+        const row = { manifest_digest: image.manifestDigest };
+        await this.disks.get(row, largestBaseGb, { ...options, signal });
+        return await this.#publish(tenant, reference, image);
+      } catch (error) {
+        await this.contents.discardSince(startedAt);
+        throw error;
+      }
+    });
   }
 
-  async #diskWhileArriving(
-    image: Image,
-    layerReady: (digest: string) => Promise<void>,
-    options: PullOptions,
-  ): Promise<LayerRow> {
-    return await this.disks.once(image.manifestDigest, largestBaseGb, (layer) =>
-      buildBaseDisk({
-        path: this.#needs.layers.path(layer.id),
-        identity: image.manifestDigest,
-        sizeBytes: layer.virtual_bytes,
-        signal: options.signal,
-        layers: image.layers.map(({ digest, diffId }) => ({
-          digest,
-          diffId,
-          open: async (signal) => {
-            await layerReady(digest);
-            return this.blobs.open(digest, signal);
-          },
-        })),
-      }),
-    );
+  /** Runs what brings an image, until the caller cancels it or the engine closes. */
+  async #arrive<T>({ signal }: CallOptions, task: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const either = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
+    const arriving = this.contents.arrive(() => task(either));
+    this.#underWay.add(arriving);
+    try {
+      return await arriving;
+    } finally {
+      this.#underWay.delete(arriving);
+    }
   }
+}
+
+/** The error of a reference or id that names no image of the tenant. */
+export function noImage(reference: string): CryoboxError {
+  return new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`, {
+    details: { image: reference },
+  });
+}
+
+/** Says of a pull that nobody asked for by name why it was tried. */
+function notHereAnd(reference: string, error: unknown): unknown {
+  if (!isCryoboxError(error) || isCryoboxError(error, 'cancelled')) return error;
+  const { code, message, hint, details } = error;
+  const text = `there is no image ${JSON.stringify(reference)} here, and it cannot be pulled: ${message}`;
+  return new CryoboxError(code, text, { cause: error, hint, details });
+}
+
+function digestsOf({ manifestDigest, configDigest, layers }: Image): string[] {
+  return [manifestDigest, configDigest, ...layers.map(({ digest }) => digest)];
 }
 
 function resultOf(
@@ -228,11 +277,12 @@ function resultOf(
   };
 }
 
-function registryOf({ registry }: PullOptions): PullRegistry | undefined {
-  if (!registry) return undefined;
-  const { username, password, ...settings } = registry;
-  if (username === undefined) return settings;
-  return { ...settings, credentials: { username, password: password ?? '' } };
+/** What docker is logged in to on this host is the owner's: other tenants bring credentials of their own. */
+function registryOf(tenant: string, { registry }: PullOptions): PullRegistry | undefined {
+  const { username, password, ...settings } = registry ?? {};
+  if (username !== undefined) return { ...settings, credentials: { username, password: password ?? '' } };
+  if (tenant !== '') return { ...settings, credentials: 'none' };
+  return registry && settings;
 }
 
 function asProgress({

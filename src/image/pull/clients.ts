@@ -8,8 +8,8 @@ const maxClients = 32;
 
 /** Settings and credentials of one pull, for the registry its reference names. */
 export interface PullRegistry extends RegistrySettings {
-  /** Shown to the registry itself, never to its mirrors. */
-  readonly credentials?: RegistryCredentials;
+  /** Shown to the registry itself, never to its mirrors. @default those of the puller; `none` for no others either */
+  readonly credentials?: RegistryCredentials | 'none';
 }
 
 /** Where an image's blobs can be had. */
@@ -36,9 +36,10 @@ export class RegistryClients {
   /** Mirrors of a reference's registry in order, then the registry itself. `own` comes before the common settings. */
   sourcesOf({ registry, repository }: ImageReference, own?: PullRegistry): Source[] {
     const { credentials, mirrors, ...transport } = own ?? {};
+    const mirrorCredentials = credentials === 'none' ? credentials : undefined;
     const settings = { ...this.#options.registries[registry], ...transport };
     const sources = (mirrors ?? settings.mirrors ?? []).map((mirror) => ({
-      client: this.#clientOf(...this.#mirrorSettings(mirror, transport)),
+      client: this.#clientOf(...this.#mirrorSettings(mirror, transport), mirrorCredentials),
       repository,
     }));
     return [...sources, { client: this.#clientOf(registry, settings, credentials), repository }];
@@ -61,8 +62,9 @@ export class RegistryClients {
       undefined,
       mirror,
     ];
-    const { caFile, skipVerify } = transport;
+    const { ca, caFile, skipVerify } = transport;
     const trust = {
+      ...(ca === undefined ? {} : { ca }),
       ...(caFile === undefined ? {} : { caFile }),
       ...(skipVerify === undefined ? {} : { skipVerify }),
     };
@@ -70,11 +72,15 @@ export class RegistryClients {
     return [host, scheme === undefined ? settings : { ...settings, plainHttp: scheme === 'http' }];
   }
 
-  #clientOf(registry: string, settings: RegistrySettings, given?: RegistryCredentials): RegistryClient {
+  #clientOf(
+    registry: string,
+    settings: RegistrySettings,
+    given?: PullRegistry['credentials'],
+  ): RegistryClient {
     const key = JSON.stringify([registry, settings, given]);
     const { timeouts } = this.#options;
     const credentials = given
-      ? (): Promise<RegistryCredentials> => Promise.resolve(given)
+      ? (): Promise<RegistryCredentials | undefined> => Promise.resolve(given === 'none' ? undefined : given)
       : this.#options.credentials;
     const client =
       this.#clients.get(key) ?? new RegistryClient({ registry, settings, credentials, timeouts });

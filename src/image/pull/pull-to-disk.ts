@@ -1,37 +1,30 @@
-import { rm } from 'node:fs/promises';
-import { type BaseDisk, type BuildBaseDiskOptions, buildBaseDisk } from '../base-disk.js';
+import type { LayerSource } from '../base-disk.js';
 import { type Image, layerSources } from '../image.js';
 import type { ImageReference } from '../reference.js';
 import type { BlobStore } from '../store.js';
 import type { Puller, PullOptions, PullUnderWay } from './puller.js';
 
 /** Options of {@link pullToDisk}. */
-export interface PullToDiskOptions extends Omit<PullOptions, 'onResolved'> {
+export interface PullToDiskOptions<D> extends Omit<PullOptions, 'onResolved'> {
   readonly puller: Puller;
   readonly store: BlobStore;
   readonly reference: ImageReference;
-  /** What to build once the image is known; undefined when its disk exists already. */
-  readonly chooseDisk: (
-    image: Image,
-  ) => Promise<Pick<BuildBaseDiskOptions, 'path' | 'sizeBytes' | 'limits'> | undefined>;
+  /** Makes the disk of the image from its layers, each of which opens as soon as it has arrived. */
+  readonly makeDisk: (image: Image, layers: readonly LayerSource[], signal: AbortSignal) => Promise<D>;
 }
 
 /**
- * Pulls an image and builds its base disk at the same time: each layer is unpacked as soon as it and those below it are
- * complete. Throws what {@link Puller.pull} and {@link buildBaseDisk} throw; then there is no disk.
+ * Pulls an image and makes its base disk at the same time: each layer is unpacked as soon as it and those below it are
+ * complete. Throws what {@link Puller.pull} and `makeDisk` throw, after both have ended.
  */
-export async function pullToDisk(
-  options: PullToDiskOptions,
-): Promise<{ readonly image: Image; readonly disk: BaseDisk | undefined }> {
-  const { puller, store, reference, chooseDisk } = options;
+export async function pullToDisk<D>(
+  options: PullToDiskOptions<D>,
+): Promise<{ readonly image: Image; readonly disk: D }> {
+  const { puller, store, reference, makeDisk } = options;
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-  let path: string | undefined;
-  let building: Promise<BaseDisk | undefined> = Promise.resolve(undefined);
-  const build = async ({ image, layerReady }: PullUnderWay): Promise<BaseDisk | undefined> => {
-    const chosen = await chooseDisk(image);
-    if (!chosen) return undefined;
-    path = chosen.path;
+  let making: Promise<D> | undefined;
+  const onResolved = ({ image, layerReady }: PullUnderWay): void => {
     const layers = layerSources(store, image).map((layer) => ({
       ...layer,
       open: async (own?: AbortSignal) => {
@@ -39,23 +32,20 @@ export async function pullToDisk(
         return await layer.open(own);
       },
     }));
-    return await buildBaseDisk({ ...chosen, identity: image.manifestDigest, layers, signal });
-  };
-  const onResolved = (underWay: PullUnderWay): void => {
-    building = build(underWay);
+    making = makeDisk(image, layers, signal);
     // A refused layer makes the rest of the download pointless.
-    building.catch(() => stop.abort());
+    making.catch(() => stop.abort());
   };
   try {
     const image = await puller.pull(reference, { ...options, signal, onResolved });
-    return { image, disk: await building };
+    if (!making) throw new Error('the pull ended before the image was known');
+    return { image, disk: await making };
   } catch (error) {
     stop.abort();
-    const [built] = await Promise.allSettled([building]);
-    if (built.status === 'fulfilled' && path !== undefined) await rm(path, { force: true });
+    const [made] = await Promise.allSettled([making]);
     const isOwnStop =
-      options.signal?.aborted !== true && built.status === 'rejected' && !isOurAbort(built.reason);
-    throw isOwnStop ? built.reason : error;
+      options.signal?.aborted !== true && made.status === 'rejected' && !isOurAbort(made.reason);
+    throw isOwnStop ? made.reason : error;
   }
 }
 

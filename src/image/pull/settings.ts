@@ -12,6 +12,8 @@ export interface RegistrySettings {
   readonly plainHttp?: boolean;
   /** PEM file of certificate authorities beside the system's. */
   readonly caFile?: string;
+  /** Such authorities as PEM text. */
+  readonly ca?: string;
   /** Take any certificate: who sits between can read and change what no digest protects. @default false */
   readonly skipVerify?: boolean;
 }
@@ -57,7 +59,7 @@ export async function makeDispatcher(
     connect: {
       timeout: timeouts.connectMs,
       rejectUnauthorized: settings.skipVerify !== true,
-      ...(settings.caFile === undefined ? {} : { ca: await readAuthorities(settings.caFile) }),
+      ...(await trustOf(settings)),
     },
   };
   return isLoopback(registry)
@@ -65,10 +67,17 @@ export async function makeDispatcher(
     : new EnvHttpProxyAgent({ ...options, requestTls: options.connect });
 }
 
-async function readAuthorities(file: string): Promise<string[]> {
+/** Authorities of a registry's own, with the system's, when it has any. */
+async function trustOf({ ca, caFile }: RegistrySettings): Promise<{ readonly ca?: string[] }> {
+  if (ca === undefined && caFile === undefined) return {};
   const { rootCertificates } = await import('node:tls');
+  const own = [...(ca === undefined ? [] : [ca]), ...(caFile === undefined ? [] : [await readPem(caFile)])];
+  return { ca: [...rootCertificates, ...own] };
+}
+
+async function readPem(file: string): Promise<string> {
   try {
-    return [...rootCertificates, await readFile(file, 'utf8')];
+    return await readFile(file, 'utf8');
   } catch (error) {
     throw new CryoboxError(
       'config_error',

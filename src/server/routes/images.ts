@@ -1,4 +1,4 @@
-import { imageToJson, pullResultToJson } from '../../wire/image.js';
+import { imageToJson, pullResultToJson, registryFromJson } from '../../wire/image.js';
 import { empty, notFound, ok, type Route, route } from '../route.js';
 import {
   anyObject,
@@ -24,11 +24,13 @@ const arrivalRoutes: readonly Route[] = [
     answer: { status: 200, body: anyObject },
     handle: async (call) => {
       const { reference, platform, pull_policy: pullPolicy } = call.body;
+      const registry = call.body.registry && registryFromJson(call.body.registry);
       const pull = async (onProgress?: OnProgress) =>
         pullResultToJson(
           await call.runtime.images.pull(reference, {
             platform,
             pullPolicy,
+            registry,
             onProgress,
             signal: call.signal,
           }),

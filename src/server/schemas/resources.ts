@@ -3,11 +3,22 @@ import { optionalBody, queryFlag } from './common.js';
 
 const reference = z.string().min(1).max(512);
 
+/** How the registry of a pull is reached: `RegistryOptions`, with certificates as text, never as a path of the host. */
+const registryRequest = z.strictObject({
+  username: z.string().min(1).max(256).optional(),
+  password: z.string().max(16_384).optional(),
+  mirrors: z.array(z.string().min(1).max(256)).max(8).optional(),
+  plain_http: z.boolean().optional(),
+  ca: z.string().max(262_144).optional(),
+  skip_verify: z.boolean().optional(),
+});
+
 /** Body of `POST {p}/images/pull`. */
 export const pullRequest = z.strictObject({
   reference,
   platform: z.string().max(64).optional(),
   pull_policy: z.enum(['always', 'missing', 'never']).optional(),
+  registry: registryRequest.optional(),
 });
 
 /** Body of `POST {p}/images/import`: a path on the engine's host. */
