@@ -1,7 +1,14 @@
 import { expect, it } from 'vitest';
+import type { Runtime } from '../../src/api/index.js';
 import { failureOf, TestEngine } from './support.js';
 
 const engine = new TestEngine();
+
+/** Resolves when a box is said to have changed so; listens from now on. */
+async function changed(runtime: Runtime, boxId: string, change: string): Promise<boolean> {
+  for await (const event of runtime.events()) if (event.id === boxId && event.change === change) return true;
+  return false;
+}
 
 it('fails an exec within a second when its machine is killed, and the box says why', async () => {
   const { runtime } = engine;
@@ -13,6 +20,7 @@ it('fails an exec within a second when its machine is killed, and the box says w
   }
   const { pid } = await box.info();
   const running = failureOf(box.exec(['sleep', '1000']));
+  const failed = changed(runtime, box.id, 'failed');
   const started = performance.now();
   process.kill(pid ?? 0, 'SIGKILL');
   const failure = await running;
@@ -20,10 +28,7 @@ it('fails an exec within a second when its machine is killed, and the box says w
   expect(performance.now() - started).toBeLessThan(1000);
   expect((await failureOf(execution.wait())).code).toBe('machine_failed');
 
-  for await (const event of runtime.events()) {
-    if (event.id === box.id && event.change === 'failed') break;
-    if ((await box.info()).status === 'failed') break;
-  }
+  expect(await failed).toBe(true);
   const info = await box.info();
   expect(info).toMatchObject({ status: 'failed', pid: null, run: null });
   expect(info.failure).toContain('last words');
@@ -38,11 +43,7 @@ it('fails an exec within a second when its machine is killed, and the box says w
 it('takes a guest that powers itself off for stopped', async () => {
   const { runtime } = engine;
   await using box = await runtime.create({ image: 'tiny' });
-  const events = runtime.events();
-  const stopped = (async () => {
-    for await (const event of events) if (event.id === box.id && event.change === 'stopped') return true;
-    return false;
-  })();
+  const stopped = changed(runtime, box.id, 'stopped');
   await failureOf(box.exec(['sh', '-c', 'echo o > /proc/sysrq-trigger; sleep 100']));
   expect(await stopped).toBe(true);
   expect((await box.info()).status).toBe('stopped');
@@ -70,15 +71,27 @@ it('lets nothing of a box behind when it is removed', async () => {
   const { readdir } = await import('node:fs/promises');
   const { isAlive } = await import('../../src/machine/index.js');
   const { identify } = await import('../../src/machine/process.js');
-  const before = await readdir(`${engine.home}/machines`);
+  const filesOf = async (folder: string): Promise<string[]> =>
+    (await readdir(`${engine.home}/${folder}`)).sort();
+  await runtime.gc();
+  const before = {
+    machines: await filesOf('machines'),
+    layers: await filesOf('layers'),
+    boxes: await filesOf('boxes'),
+  };
   const box = await runtime.create({ image: 'tiny' });
   const { pid } = await box.info();
   const process = await identify(pid ?? 0);
+  expect(await filesOf('layers')).not.toEqual(before.layers);
   await box.remove({ force: true });
-  expect(await readdir(`${engine.home}/machines`)).toEqual(before);
+  await runtime.gc();
+  const after = {
+    machines: await filesOf('machines'),
+    layers: await filesOf('layers'),
+    boxes: await filesOf('boxes'),
+  };
+  expect(after).toEqual(before);
   expect(process && (await isAlive(process))).toBe(false);
-  const collected = await runtime.gc();
-  expect(collected.removed.length).toBeGreaterThan(0);
   expect((await runtime.gc()).removed).toEqual([]);
   expect(await runtime.get(box.id)).toBeNull();
 });
