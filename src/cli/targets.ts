@@ -19,18 +19,19 @@ export function found<T>(thing: T | null, kind: string, name: string): T {
 
 /**
  * Does the same to each of several things: a failure is said on stderr and does not stop the others; each success is
- * printed as a line of what `task` returns. Resolves with the exit code.
+ * printed as a line of what `task` returns, if anything. Resolves with the exit code.
  */
 export async function forEachTarget(
   context: Context,
   targets: readonly string[],
-  task: (target: string) => Promise<string>,
+  task: (target: string) => Promise<string | undefined>,
 ): Promise<number> {
   let exitCode = 0;
   for (const target of targets) {
     context.signal.throwIfAborted();
     try {
-      await context.stdout.line(await task(target));
+      const line = await task(target);
+      if (line !== undefined) await context.stdout.line(line);
     } catch (error) {
       if (context.signal.aborted || error instanceof OutputClosed) throw error;
       exitCode = exitCodes.failed;

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { ImageInfo, PullResult } from '../../api/index.js';
 import { createCommand, createGroup } from '../command.js';
 import type { Context } from '../context.js';
-import { printListing, printOne } from '../listing.js';
+import { printJson, printListing, printOne } from '../listing.js';
 import { formatAge, formatBytes } from '../output/units.js';
 import { flag, format, many, required, several, text, value } from '../specs.js';
 import { forEachTarget, found } from '../targets.js';
@@ -18,17 +18,23 @@ const list = createCommand({
     const { images } = await context.runtime();
     const all = await images.list({ signal: context.signal });
     if (!quiet) await printListing(context, format, all, imageColumns);
-    else for (const { reference } of all) await context.stdout.line(reference);
+    else for (const image of all) await context.stdout.line(shortName(image));
   },
 });
 
 const imageColumns = [
-  { header: 'REFERENCE', cell: (image: ImageInfo) => image.reference },
+  { header: 'IMAGE', cell: shortName },
   { header: 'ID', cell: (image: ImageInfo) => image.id.replace(/^sha256:/, '').slice(0, 12) },
   { header: 'LAYERS', cell: (image: ImageInfo) => image.layerCount, align: 'right' as const },
   { header: 'SIZE', cell: (image: ImageInfo) => formatBytes(image.sizeBytes), align: 'right' as const },
   { header: 'CACHED', cell: (image: ImageInfo) => formatAge(image.cachedAt) },
 ];
+
+/** The reference without the default registry, as people write it. */
+function shortName({ repository, tag, reference }: ImageInfo): string {
+  const digest = reference.indexOf('@');
+  return `${repository}${tag && `:${tag}`}${digest < 0 ? '' : reference.slice(digest)}`;
+}
 
 const inspect = createCommand({
   name: 'inspect',
@@ -53,13 +59,18 @@ const remove = createCommand({
   name: 'rm',
   summary: 'remove images',
   args: { references: several('image', 'references or ids') },
-  options: { force: flag('-f, --force', 'also while boxes use them; the boxes keep their layers') },
-  handler: (context, { references }, { force }) =>
-    forEachTarget(context, references, async (reference) => {
+  options: { force: flag('-f, --force', 'also while boxes use them; the boxes keep their layers'), format },
+  handler: async (context, { references }, { force, format }) => {
+    const removed: string[] = [];
+    const exitCode = await forEachTarget(context, references, async (reference) => {
       const { images } = await context.runtime();
       await images.remove(reference, { force, signal: context.signal });
-      return reference;
-    }),
+      removed.push(reference);
+      return format === 'json' ? undefined : reference;
+    });
+    if (format === 'json') await printJson(context, removed);
+    return exitCode;
+  },
 });
 
 const prune = createCommand({
@@ -171,6 +182,6 @@ async function printPulled(context: Context, format: 'table' | 'json', result: P
 export const images = createGroup({
   name: 'images',
   aliases: ['image'],
-  summary: 'images: list, build, import, remove',
-  commands: [list, inspect, build, importImage, remove, prune],
+  summary: 'images: pull, list, build, import, remove',
+  commands: [list, inspect, pull, build, importImage, remove, prune],
 });

@@ -121,11 +121,9 @@ function describe(item: Item, now: number, width: number | undefined): string {
   const moved = doneBytes - item.startBytes;
   const parts = [label];
   if (width !== undefined && width >= 80 && totalBytes !== undefined) parts.push(bar(doneBytes, totalBytes));
-  parts.push(
-    totalBytes === undefined
-      ? formatBytes(doneBytes)
-      : `${formatBytes(doneBytes)} / ${formatBytes(totalBytes)}`,
-  );
+  // A step that counts no bytes is said by its name alone.
+  if (totalBytes !== undefined) parts.push(`${formatBytes(doneBytes)} / ${formatBytes(totalBytes)}`);
+  else if (doneBytes > 0) parts.push(formatBytes(doneBytes));
   if (moved > 0 && elapsedMs > 0) {
     const rate = moved / (elapsedMs / 1000);
     parts.push(`${formatBytes(Math.round(rate))}/s`);

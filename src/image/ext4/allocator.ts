@@ -1,5 +1,5 @@
 import { CryoboxError } from '../../errors.js';
-import { blockSize, blocksPerGroup, type Geometry } from './geometry.js';
+import { blockSize, blocksPerGroup, fullDiskHint, type Geometry } from './geometry.js';
 
 /** A run of disk blocks. */
 export interface BlockRun {
@@ -98,7 +98,7 @@ export class BlockAllocator {
     return new CryoboxError(
       'image_refused',
       `the image does not fit on a disk of ${this.#blockCount * blockSize} bytes`,
-      { hint: 'Use a smaller image, or a larger base disk.' },
+      { hint: fullDiskHint },
     );
   }
 

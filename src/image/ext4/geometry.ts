@@ -34,6 +34,9 @@ const descriptorTableBlocks = 128;
 const minimumBytes = 256 * 1024 * 1024;
 const maximumBytes = 1024 ** 4;
 
+/** What to do when an image does not fit. */
+export const fullDiskHint = 'Use a smaller image, or a larger disk for a box of less than 10 GB.';
+
 /** The layout of a file system of a given size. Block numbers are absolute. */
 export class Geometry {
   readonly groupCount: number;

@@ -1,6 +1,6 @@
 import { CryoboxError } from '../../errors.js';
 import { FileType, sortedEntries, type TreeNode } from '../tree.js';
-import { firstInode } from './geometry.js';
+import { firstInode, fullDiskHint } from './geometry.js';
 
 /** Inode number of the root directory (kernel documentation, ext4, "Special inodes"). */
 export const rootInode = 2;
@@ -32,7 +32,7 @@ export function numberNodes(root: TreeNode, inodeCount: number): NumberedTree {
           'image_refused',
           `the image has more files than the ${inodeCount} inodes of its disk`,
           {
-            hint: 'Use a larger base disk.',
+            hint: fullDiskHint,
           },
         );
       }
