@@ -1,5 +1,6 @@
 //! The agent itself: one thread, one epoll loop, no polling. What may block runs in jobs (jobs.rs).
 
+use crate::cgroup::Cgroups;
 use crate::connection::{Connection, OUT_HARD_BYTES, OUT_SOFT_BYTES};
 use crate::exec::{Exec, Finished};
 use crate::failure::{Context, Failure, Outcome};
@@ -12,6 +13,7 @@ use crate::object;
 use crate::streams::{Sink, Source};
 use crate::sys;
 use crate::system::{Freeze, PowerOff};
+use crate::warm;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::unix::io::{AsRawFd, FromRawFd, OwnedFd};
@@ -65,6 +67,7 @@ pub enum Timer {
     Thaw(u64),
     PowerOff,
     DialTimeout(u64),
+    FirstReads,
 }
 
 /// A request to be answered later, perhaps after its connection is gone.
@@ -103,7 +106,9 @@ pub struct Agent {
     pub exec_names: BTreeMap<String, u64>,
     pub exec_finished: VecDeque<Finished>,
     pub children: BTreeMap<i32, Child>,
-    pub cgroups: Option<OwnedFd>,
+    pub cgroups: Option<Cgroups>,
+    /// Executions that have settled and whose cgroups are still there.
+    pub settled: Vec<u64>,
     pub dials: BTreeMap<u64, Dial>,
     pub jobs: Jobs,
     /// PID 1 of a machine, with its powers; false in the test mode on a host.
@@ -157,6 +162,7 @@ impl Agent {
             exec_finished: VecDeque::new(),
             children: BTreeMap::new(),
             cgroups: None,
+            settled: Vec::new(),
             dials: BTreeMap::new(),
             jobs,
             is_init,
@@ -298,6 +304,7 @@ impl Agent {
                 self.busy.append(&mut self.waiting);
             }
         }
+        self.remove_settled_cgroups();
         self.connection_check();
     }
 
@@ -314,6 +321,7 @@ impl Agent {
                 Timer::Thaw(round) => self.thaw_timeout(round),
                 Timer::PowerOff => self.power_off_step(),
                 Timer::DialTimeout(id) => self.dial_timeout(id),
+                Timer::FirstReads => warm::read_ahead(),
             }
         }
     }

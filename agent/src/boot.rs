@@ -17,7 +17,7 @@ const PORT_NAME: &str = "cryobox.agent";
 const PORT_TRIES: u32 = 2000;
 const PORT_PAUSE: Duration = Duration::from_millis(5);
 const GUEST_DISK: &str = "/dev/vda";
-const GUEST_DISK_PLACE: &str = "/run/cryobox/guest";
+const GUEST_DISK_PLACE: &str = "/guest";
 
 pub fn mount(source: &str, target: &str, kind: &str, flags: c_ulong, data: &str) -> Outcome<()> {
     let text =
@@ -37,8 +37,8 @@ pub fn mount(source: &str, target: &str, kind: &str, flags: c_ulong, data: &str)
         .context(format!("mounting {}", target))
 }
 
-/// The kernel's file systems below a root: "" for the present one.
-pub fn mount_kernel_file_systems(root: &str) -> Outcome<()> {
+/// The kernel's file systems, which the box's root takes over ([`move_kernel_file_systems`]).
+fn mount_kernel_file_systems() -> Outcome<()> {
     let plain = sys::MS_NOSUID | sys::MS_NODEV | sys::MS_NOEXEC;
     for (kind, place, flags, data) in [
         ("proc", "/proc", plain, ""),
@@ -59,10 +59,9 @@ pub fn mount_kernel_file_systems(root: &str) -> Outcome<()> {
         ("tmpfs", "/run", sys::MS_NOSUID | sys::MS_NODEV, "mode=0755"),
         ("cgroup2", "/sys/fs/cgroup", plain, ""),
     ] {
-        let target = format!("{}{}", root, place);
-        // An image need not hold the places; on devtmpfs and sysfs they may be there or not.
-        let _ = fs::create_dir_all(&target);
-        mount(kind, &target, kind, flags, data)?;
+        // On devtmpfs and sysfs the places may be there or not.
+        let _ = fs::create_dir_all(place);
+        mount(kind, place, kind, flags, data)?;
     }
     for (link, target) in [
         ("fd", "/proc/self/fd"),
@@ -70,8 +69,21 @@ pub fn mount_kernel_file_systems(root: &str) -> Outcome<()> {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        // devtmpfs is one for the whole machine: the links of the first mount are still there.
-        let _ = std::os::unix::fs::symlink(target, format!("{}/dev/{}", root, link));
+        // A kernel that mounts devtmpfs by itself may have made them.
+        let _ = std::os::unix::fs::symlink(target, format!("/dev/{}", link));
+    }
+    Ok(())
+}
+
+/// Moves the kernel's file systems, each with what is mounted below it, to a new root.
+pub fn move_kernel_file_systems(root: &str) -> Outcome<()> {
+    for place in ["/proc", "/sys", "/dev", "/run"] {
+        let target = format!("{}{}", root, place);
+        // An image need not hold the places.
+        if fs::metadata(&target).is_err() {
+            let _ = fs::create_dir_all(&target);
+        }
+        mount(place, &target, "", sys::MS_MOVE, "")?;
     }
     Ok(())
 }
@@ -87,7 +99,7 @@ pub fn log(message: &str) {
 /// Makes the machine ready, up to the open port.
 pub fn boot() -> Outcome<OwnedFd> {
     open_standard_descriptors();
-    mount_kernel_file_systems("")?;
+    mount_kernel_file_systems()?;
     open_standard_descriptors();
     // Ctrl-Alt-Del and reboot requests of the console are no business of a guest without one.
     unsafe { sys::reboot(sys::RB_DISABLE_CAD) };
@@ -96,12 +108,6 @@ pub fn boot() -> Outcome<OwnedFd> {
     load_modules();
     mount_guest_disk();
     find_port()
-}
-
-/// A cgroup for the agent's executions, below the mount of the present root.
-pub fn open_cgroups() -> Option<OwnedFd> {
-    fs::create_dir_all("/sys/fs/cgroup/cryobox").ok()?;
-    File::open("/sys/fs/cgroup/cryobox").ok().map(OwnedFd::from)
 }
 
 /// Descriptors 0 to 2 must be taken: children expect theirs elsewhere (spawn.rs).

@@ -11,8 +11,64 @@ use std::os::unix::io::{AsRawFd, OwnedFd};
 /// Rounds of killing by /proc: processes that fork meanwhile are found in the next one.
 const KILL_ROUNDS: usize = 10;
 
+const PLACE: &str = "/sys/fs/cgroup/cryobox";
+
+/// A cgroup of one execution.
+pub struct Cgroup {
+    pub name: String,
+    pub directory: OwnedFd,
+}
+
+/// The cgroups of all executions.
+pub struct Cgroups {
+    parent: OwnedFd,
+    created: u64,
+    /// Made in advance: making one takes longer than starting a program in it.
+    spare: Option<Cgroup>,
+}
+
+impl Cgroups {
+    /// None where there is no cgroup2.
+    pub fn open() -> Option<Cgroups> {
+        fs::create_dir_all(PLACE).ok()?;
+        let parent = File::open(PLACE).ok()?.into();
+        Some(Cgroups {
+            parent,
+            created: 0,
+            spare: None,
+        })
+    }
+
+    /// A cgroup that no process was ever in.
+    pub fn create(&mut self) -> io::Result<Cgroup> {
+        match self.spare.take() {
+            Some(spare) => Ok(spare),
+            None => self.make(),
+        }
+    }
+
+    /// Makes the cgroup that the next execution takes.
+    pub fn keep_spare(&mut self) {
+        self.spare = self.make().ok();
+    }
+
+    /// Removes a cgroup; it stays while processes are in it.
+    pub fn remove(&self, name: &str) {
+        if let Ok(path) = CString::new(name) {
+            unsafe { sys::unlinkat(self.parent.as_raw_fd(), path.as_ptr(), sys::AT_REMOVEDIR) };
+        }
+    }
+
+    fn make(&mut self) -> io::Result<Cgroup> {
+        self.created += 1;
+        let name = self.created.to_string();
+        let directory = create(&self.parent, &name)?;
+        Ok(Cgroup { name, directory })
+    }
+}
+
 /// Creates a cgroup in `parent` and opens it.
-pub fn create(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+fn create(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let path = CString::new(name)?;
     let made = unsafe { sys::mkdirat(parent.as_raw_fd(), path.as_ptr(), 0o755) };
     if made != 0 && sys::errno() != sys::EEXIST {
@@ -20,16 +76,6 @@ pub fn create(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     }
     let flags = sys::O_DIRECTORY | sys::O_CLOEXEC;
     sys::owned(unsafe { sys::openat(parent.as_raw_fd(), path.as_ptr(), flags) })
-}
-
-/// Removes a cgroup; false while processes are in it.
-pub fn remove(parent: &OwnedFd, name: &str) -> bool {
-    match CString::new(name) {
-        Ok(path) => unsafe {
-            sys::unlinkat(parent.as_raw_fd(), path.as_ptr(), sys::AT_REMOVEDIR) == 0
-        },
-        Err(_) => true,
-    }
 }
 
 /// Kills every process in a cgroup (cgroup.kill, Linux 5.14). False where that cannot be.

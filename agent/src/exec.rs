@@ -2,7 +2,7 @@
 
 use crate::agent::{Agent, Child, Ticket, Timer};
 use crate::capabilities;
-use crate::cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::exec_setup::{check_name, environment, open_pipes, open_terminal, resolve_user};
 use crate::exec_setup::{signal_number, terminal_size, Ends};
 use crate::failure::{Args, Context, Failure, Outcome};
@@ -11,7 +11,7 @@ use crate::object;
 use crate::spawn::{self, Plan};
 use crate::streams::{Owner, SinkKind};
 use crate::sys;
-use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::os::unix::io::AsRawFd;
 
 /// Running ones, and ended ones whose background processes still hold their output.
 const MOST_RUNNING: usize = 1024;
@@ -33,7 +33,7 @@ pub struct Exec {
     stderr: Option<u64>,
     terminal: bool,
     attached: bool,
-    cgroup: Option<OwnedFd>,
+    cgroup: Option<Cgroup>,
     started_unix_ms: i64,
     started_ms: u64,
     timed_out: bool,
@@ -104,13 +104,13 @@ impl Agent {
         let timeout = args.optional_int("timeoutMs", 1, MOST_TIMEOUT_MS)?;
         let dropped = capabilities::mask(&args.list("dropCapabilities")?)?;
         let added = capabilities::mask(&args.list("addCapabilities")?)?;
-        let cgroup = match &self.cgroups {
-            Some(parent) => Some(cgroup::create(parent, name).context("creating a cgroup")?),
-            None => None,
-        };
         let (stdio, ends) = match &size {
             Some(size) => open_terminal(size)?,
             None => open_pipes(streams)?,
+        };
+        let cgroup = match &mut self.cgroups {
+            Some(cgroups) => Some(cgroups.create().context("creating a cgroup")?),
+            None => None,
         };
         let plan = Plan {
             argv: &argv,
@@ -123,7 +123,7 @@ impl Agent {
                 stdio[2].as_raw_fd(),
             ],
             terminal: size.is_some(),
-            cgroup: cgroup.as_ref(),
+            cgroup: cgroup.as_ref().map(|cgroup| &cgroup.directory),
             dropped,
             added,
             is_init: self.is_init,
@@ -131,7 +131,7 @@ impl Agent {
         let pid = match spawn::spawn(&plan) {
             Ok(pid) => pid,
             Err(failure) => {
-                self.remove_cgroup(name);
+                self.remove_cgroup(cgroup);
                 return Err(failure);
             }
         };
@@ -358,7 +358,10 @@ impl Agent {
             Some(exec) => exec,
             None => return,
         };
-        let by_cgroup = exec.cgroup.as_ref().map_or(false, cgroup::kill);
+        let by_cgroup = exec
+            .cgroup
+            .as_ref()
+            .map_or(false, |cgroup| cgroup::kill(&cgroup.directory));
         // After the end the number of its session may belong to somebody else.
         if !by_cgroup && exec.ended.is_none() {
             cgroup::kill_session(exec.pid);
@@ -409,14 +412,24 @@ impl Agent {
                 self.remove_sink(sink);
             }
             self.exec_names.remove(&exec.name);
-            self.remove_cgroup(&exec.name);
+            self.remove_cgroup(exec.cgroup);
         }
     }
 
-    fn remove_cgroup(&self, name: &str) {
-        if let Some(parent) = &self.cgroups {
-            // One with background processes stays; its name is not used again.
-            cgroup::remove(parent, name);
+    fn remove_cgroup(&self, cgroup: Option<Cgroup>) {
+        if let (Some(cgroups), Some(cgroup)) = (&self.cgroups, cgroup) {
+            // One with background processes stays.
+            cgroups.remove(&cgroup.name);
+        }
+    }
+
+    /// Removes the cgroups of executions that have settled: after the host was told, since it takes its time.
+    pub fn remove_settled_cgroups(&mut self) {
+        for key in std::mem::take(&mut self.settled) {
+            let cgroup = self.execs.get(&key).and_then(|exec| exec.cgroup.as_ref());
+            if let (Some(cgroups), Some(cgroup)) = (&self.cgroups, cgroup) {
+                cgroups.remove(&cgroup.name);
+            }
         }
     }
 
@@ -492,16 +505,15 @@ impl Agent {
 
     fn settle(&mut self, key: u64) {
         let until_ms = sys::monotonic_ms() + RETENTION_MS;
-        let name = match self.execs.get_mut(&key) {
-            Some(exec) => {
-                if let Some(ended) = exec.ended.as_mut() {
-                    ended.settled = true;
-                }
-                exec.name.clone()
-            }
+        match self
+            .execs
+            .get_mut(&key)
+            .and_then(|exec| exec.ended.as_mut())
+        {
+            Some(ended) => ended.settled = true,
             None => return,
-        };
-        self.remove_cgroup(&name);
+        }
+        self.settled.push(key);
         self.exec_finished.push_back(Finished {
             exec: key,
             until_ms,

@@ -29,3 +29,4 @@ pub mod tar_format;
 mod tar_pack;
 mod tar_unpack;
 mod users;
+pub mod warm;

@@ -31,7 +31,9 @@ fn main() {
 fn serve_machine() -> Outcome<()> {
     let port = boot::boot()?;
     boot::log("ready");
-    Agent::new(Transport::Port, Some(port), true)?.run_loop();
+    let mut agent = Agent::new(Transport::Port, Some(port), true)?;
+    agent.warm_up();
+    agent.run_loop();
     Ok(())
 }
 

@@ -200,22 +200,32 @@ pub fn set_mac(name: &str, mac: &str) -> Outcome<()> {
         )));
     }
     let socket = control_socket()?;
-    let was_up = {
-        let mut request = if_req(name)?;
-        sys::check(unsafe { sys::ioctl(socket.as_raw_fd(), SIOCGIFFLAGS, &mut request) })
-            .context(format!("interface {}", name))?;
-        u16::from_ne_bytes([request.data[0], request.data[1]]) & IFF_UP != 0
-    };
-    set_up(&socket, name, false)?;
     let mut request = if_req(name)?;
     request.data[..2].copy_from_slice(&ARPHRD_ETHER.to_ne_bytes());
     request.data[2..8].copy_from_slice(&bytes);
-    sys::check(unsafe { sys::ioctl(socket.as_raw_fd(), SIOCSIFHWADDR, &request) })
-        .context(format!("hardware address of {}", name))?;
-    if was_up {
-        set_up(&socket, name, true)?;
-    }
-    Ok(())
+    let set = || sys::check(unsafe { sys::ioctl(socket.as_raw_fd(), SIOCSIFHWADDR, &request) });
+    let done = match set() {
+        // A card that cannot change its address while it is up.
+        Err(error) if error.raw_os_error() == Some(sys::EBUSY) => {
+            set_up(&socket, name, false)?;
+            let done = set();
+            set_up(&socket, name, true)?;
+            done
+        }
+        other => other,
+    };
+    done.map(drop)
+        .context(format!("hardware address of {}", name))
+}
+
+/// Brings the interfaces up before the machine is frozen: the card's receive buffers are then in the frozen memory,
+/// and no box makes its own.
+pub fn prepare() -> Outcome<()> {
+    // QEMU's user-mode network is started without IPv6: its addresses and solicitations would lead nowhere.
+    let _ = fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1");
+    let socket = control_socket()?;
+    set_up(&socket, "lo", true)?;
+    set_up(&socket, "eth0", true)
 }
 
 /// A connection being opened.

@@ -1,6 +1,6 @@
 //! root.mount: the box's disk becomes the root of the machine.
 
-use crate::agent::{Agent, Ticket};
+use crate::agent::{Agent, Ticket, Timer};
 use crate::boot;
 use crate::failure::{Args, Context, Failure, Outcome};
 use crate::identity::Identity;
@@ -8,11 +8,13 @@ use crate::json::Value;
 use crate::net::replace_file;
 use crate::object;
 use crate::sys;
+use crate::warm::FIRST_READS_MS;
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::os::unix::io::AsRawFd;
 
-const PLACE: &str = "/run/cryobox/root";
+const PLACE: &str = "/root";
 
 /// Milliseconds since the last lap, per stage.
 struct Laps {
@@ -67,7 +69,7 @@ impl Agent {
             grow(device, bytes as u64)?;
             laps.lap("grow");
         }
-        boot::mount_kernel_file_systems(PLACE)?;
+        boot::move_kernel_file_systems(PLACE)?;
         enter()?;
         laps.lap("enter");
         if !read_only {
@@ -75,7 +77,7 @@ impl Agent {
             identity.write()?;
             laps.lap("files");
         }
-        self.cgroups = boot::open_cgroups();
+        self.after(FIRST_READS_MS, Timer::FirstReads);
         let run = new_run()?;
         self.run = Some(run.clone());
         Ok(object! { "run" => run, "stagesMs" => Value::Obj(laps.laps) })
@@ -95,7 +97,11 @@ fn mount_disk(device: &str, read_only: bool) -> Outcome<()> {
     sys::check(unsafe { sys::ioctl(disk.as_raw_fd(), sys::BLKFLSBUF, 0) }).context(device)?;
     fs::create_dir_all(PLACE).context(PLACE)?;
     let flags = if read_only { sys::MS_RDONLY } else { 0 };
-    let options = if read_only { "noload" } else { "noinit_itable" };
+    let options = if read_only {
+        "noload"
+    } else {
+        "noinit_itable,no_prefetch_block_bitmaps,inode_readahead_blks=1"
+    };
     boot::mount(device, PLACE, "ext4", flags | sys::MS_NOATIME, options)
 }
 
@@ -112,17 +118,32 @@ fn grow(device: &str, bytes: u64) -> Outcome<()> {
         );
         return Err(Failure::invalid(message));
     }
-    let root = File::open(PLACE).context(PLACE)?;
-    let mut info = sys::StatFs::default();
-    sys::check(unsafe { sys::fstatfs(root.as_raw_fd(), &mut info) }).context(PLACE)?;
-    let blocks: u64 = bytes / info.block_size.max(1) as u64;
-    if blocks <= info.blocks {
+    let (block_bytes, present) = file_system_size(&disk).context(device)?;
+    let blocks = bytes / block_bytes;
+    if blocks <= present {
         return Ok(());
     }
+    let root = File::open(PLACE).context(PLACE)?;
     let done = unsafe { sys::ioctl(root.as_raw_fd(), sys::EXT4_IOC_RESIZE_FS, &blocks) };
     sys::check(done)
         .map(drop)
         .context("growing the file system")
+}
+
+/// Bytes of a block and number of blocks of an ext4 file system, from its superblock (the kernel's
+/// Documentation/filesystems/ext4, "Super Block"): statfs(2) leaves out the blocks the file system keeps for itself.
+fn file_system_size(disk: &File) -> std::io::Result<(u64, u64)> {
+    let mut block = [0; 1024];
+    disk.read_exact_at(&mut block, 1024)?;
+    let word = |at: usize| {
+        u64::from(u32::from_le_bytes([
+            block[at],
+            block[at + 1],
+            block[at + 2],
+            block[at + 3],
+        ]))
+    };
+    Ok((1024 << word(0x18).min(6), word(0x150) << 32 | word(0x4)))
 }
 
 /// Moves the mount over the root and goes there, as switch_root(8) does.

@@ -70,6 +70,7 @@ export async function buildBaseDisk(options: BuildBaseDiskOptions): Promise<Base
       const stack = new LayerStack(disk, limits);
       for (const [index, layer] of options.layers.entries())
         await applyLayer(stack, layer, index, limits, options);
+      stack.addMountPlaces();
       await disk.finish(stack.root);
     } finally {
       await disk.abort();

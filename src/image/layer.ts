@@ -29,6 +29,16 @@ const maxTargetBytes = 4095;
 const maxMajor = 0xfff;
 const maxMinor = 0xfffff;
 
+/** Directories of the root that every box needs, and their modes. */
+const mountPlaces = [
+  ['dev', 0o755],
+  ['etc', 0o755],
+  ['proc', 0o755],
+  ['run', 0o755],
+  ['sys', 0o755],
+  ['tmp', 0o1777],
+] as const;
+
 const nodeTypes: Record<Exclude<TarEntry['type'], 'link'>, FileTypeCode> = {
   file: FileType.regular,
   directory: FileType.directory,
@@ -68,6 +78,15 @@ export class LayerStack {
       signal?.throwIfAborted();
       this.#countEntry(entry);
       await this.#applyEntry(entry, tar);
+    }
+  }
+
+  /** Adds what the guest mounts on and writes in, where the image does not bring it: every box would have to make it. */
+  addMountPlaces(): void {
+    for (const [name, mode] of mountPlaces) {
+      if (this.root.children?.has(name)) continue;
+      const directory = new TreeNode(FileType.directory, { ...impliedDirectory, mode }, this.#layer);
+      this.root.children?.set(name, directory);
     }
   }
 

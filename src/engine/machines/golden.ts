@@ -89,7 +89,8 @@ export class Goldens {
   /** Everything a frozen machine depends on; a change of any of it makes another golden machine. */
   #key(shape: MachineShape, accelerator: Accelerator): string {
     const { qemu, assets } = this.#needs;
-    const commandLine = qemuArguments({ shape, accelerator, ram: 'private-file', outbound: true });
+    const boot = { kernelPath: 'kernel', initramfsPath: 'initramfs' };
+    const commandLine = qemuArguments({ shape, accelerator, ram: 'private-file', outbound: true, boot });
     const facts = JSON.stringify([qemu.version, assets.key, commandLine]);
     return createHash('sha256').update(facts).digest('hex').slice(0, 32);
   }
