@@ -1,4 +1,4 @@
-export { type DiskChain, type OpenChainOptions, openChain } from './chain.js';
+export { type DiskChain, type KnownLayer, type OpenChainOptions, openChain, openLayers } from './chain.js';
 export { checkImage, type ImageCheck } from './check.js';
 export { type FlattenedImage, type FlattenOptions, flatten, flattenStream } from './flatten.js';
 export type { Backing, DiskFormat } from './format.js';

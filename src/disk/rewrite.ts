@@ -1,6 +1,7 @@
 /** Small changes to the header of an image that nothing uses yet. */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { faultPoint } from '../base/faults.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
 import { type Backing, CLUSTER_BYTES, invalidImage, REGION_BYTES } from './format.js';
 import { encodeHeader, parseHeader, type Qcow2Header } from './header.js';
@@ -62,7 +63,9 @@ async function rewrite(path: string, options: RewriteOptions, change: Change): P
     // The whole cluster is written, so that nothing of a longer header stays behind the new one.
     const after = Buffer.alloc(CLUSTER_BYTES);
     encodeHeader(await change(header, handle)).copy(after);
+    faultPoint('header.write:before');
     await handle.write(after, 0, after.length, 0);
+    faultPoint('header.write:after');
     if (options.durable) await handle.sync();
   } catch (error) {
     throw wrapHostError(error, `change disk image ${path}`);

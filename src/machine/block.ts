@@ -71,6 +71,33 @@ export async function switchHeads(qmp: QmpClient, heads: readonly HeadSwitch[]):
   });
 }
 
+/** A head that is to stand on another file, which holds the same data as what it stood on. */
+export interface BackingChange {
+  readonly head: DiskNode;
+  readonly backing: DiskNode;
+  /** What it stood on, top first; let go afterwards. */
+  readonly old: readonly DiskNode[];
+}
+
+/**
+ * Puts a head onto another file while the machine goes on, and names that in the head's header. Does what is left to do
+ * when it was done in part. Throws `machine_failed`.
+ */
+export async function replaceBacking(qmp: QmpClient, slot: DiskSlot, change: BackingChange): Promise<void> {
+  const { head, backing, old } = change;
+  const nodes = await qmp.execute<{ 'node-name'?: string }[]>('query-named-block-nodes', { flat: true });
+  const open = new Set(nodes.map((node) => node['node-name']));
+  const [headName, backingName] = [nodeName(slot, head.id), nodeName(slot, backing.id)];
+  if (!open.has(backingName)) await qmp.execute('blockdev-add', nodeOptions(backing, slot, null, true));
+  await qmp.execute('blockdev-reopen', { options: [nodeOptions(head, slot, backingName, false)] });
+  const device = { device: headName, 'image-node-name': headName };
+  await qmp.execute('change-backing-file', { ...device, 'backing-file': backing.id });
+  for (const { id } of old) {
+    const name = nodeName(slot, id);
+    if (open.has(name)) await qmp.execute('blockdev-del', { 'node-name': name });
+  }
+}
+
 /** Ids of the files that a machine has open as the heads of its disks. */
 export async function activeHeads(qmp: QmpClient): Promise<Partial<Record<DiskSlot, string>>> {
   const devices = await qmp.execute<BlockInfo[]>('query-block');

@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { faultPoint } from '../base/faults.js';
 import type { Database } from './database.js';
 
 interface Job {
@@ -44,7 +45,9 @@ export class GroupCommit {
     try {
       await this.#db.transaction().execute(async (tx) => {
         for (const job of jobs) settle.push(await attempt(tx, job));
+        faultPoint('commit:before');
       });
+      faultPoint('commit:after');
       for (const tell of settle) tell();
     } catch (error) {
       for (const job of jobs) job.reject(error);

@@ -62,7 +62,7 @@ async function guestHeadFor(ctx: EngineContext, row: BoxRow, golden: Golden): Pr
     .where('id', '=', golden.row.guest_layer)
     .executeTakeFirstOrThrow();
   const head = await ctx.layers.newHead(base);
-  await ctx.db.transaction().execute(async (tx) => {
+  await ctx.commits.run(async (tx) => {
     await tx.insertInto('layers').values(head).execute();
     await tx
       .updateTable('boxes')
@@ -110,7 +110,7 @@ export async function insertBox(
   row: BoxRow,
   heads: { guest: LayerRow; disk: LayerRow },
 ): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
+  await ctx.commits.run(async (tx) => {
     await tx.insertInto('layers').values([heads.guest, heads.disk]).execute();
     await tx.insertInto('boxes').values(row).execute();
     await hold(tx, `box:${row.id}`, [heads.guest.id, heads.disk.id]);

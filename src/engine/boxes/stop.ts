@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { faultPoint } from '../../base/faults.js';
 import type { BoxRow } from '../../store/index.js';
 import { release } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
@@ -44,11 +45,13 @@ export async function endMachine(ctx: EngineContext, live: LiveBox): Promise<voi
 export async function removeBox(ctx: EngineContext, row: BoxRow): Promise<void> {
   const live = ctx.live.get(row.id);
   if (live) await endMachine(ctx, live);
-  await ctx.db.transaction().execute(async (tx) => {
+  await ctx.commits.run(async (tx) => {
     await release(tx, `box:${row.id}`);
     await tx.deleteFrom('boxes').where('id', '=', row.id).execute();
   });
+  faultPoint('box.remove:before');
   await rm(join(ctx.paths.boxes, row.id), { recursive: true, force: true });
+  faultPoint('box.remove:after');
   announce(ctx, row.id, 'removed');
   ctx.gc.soon();
 }
