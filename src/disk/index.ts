@@ -6,4 +6,4 @@ export type { Qcow2Header } from './header.js';
 export { readHeader } from './layer.js';
 export type { DiskRange } from './map.js';
 export { type CreateOverlayOptions, createOverlay } from './overlay.js';
-export { growVirtualSize, type RewriteOptions, setBacking } from './rewrite.js';
+export { growVirtualSize, type RewriteOptions, renameBacking, setBacking } from './rewrite.js';

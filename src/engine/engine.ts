@@ -8,6 +8,8 @@ import { prepareAssets } from './assets.js';
 import { idleBoxDue } from './boxes/idle.js';
 import type { EngineContext } from './context.js';
 import { Counters } from './counters.js';
+import { Flattener } from './disks/flattener.js';
+import { LayerHasher } from './disks/hasher.js';
 import { GarbageCollector } from './gc.js';
 import { type HomePaths, homePaths, prepareHome } from './home.js';
 import { ImageStore } from './images/store.js';
@@ -18,6 +20,7 @@ import { Goldens } from './machines/golden.js';
 import { MachinePool } from './machines/pool.js';
 import { recover } from './recovery.js';
 import { EngineRuntime } from './runtime.js';
+import { Scratch } from './scratch.js';
 import { IdleTimers } from './timers.js';
 
 /** How an engine is opened. */
@@ -84,6 +87,8 @@ export class Engine implements AsyncDisposable {
     ctx.closing.abort();
     ctx.timers.close();
     await ctx.pool.close();
+    await ctx.flattener.close();
+    await ctx.hasher.close();
     await ctx.gc.close();
     await ctx.counters.flush();
     for (const live of ctx.live.all()) {
@@ -103,6 +108,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
   const logger = options.logger ?? silentLogger;
   const [qemu, assets] = await Promise.all([findQemu(), prepareAssets(paths)]);
   const layers = new LayerFiles(paths.layers);
+  const scratch = new Scratch(paths.scratch);
   const needs = { paths, db, layers, qemu, assets, logger };
   const pool = {
     size: options.poolSize ?? defaultPool.size,
@@ -116,7 +122,10 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     live: new LiveBoxes(),
     activities: new Map(),
     boxLocks: new KeyedMutex(),
-    gc: new GarbageCollector({ db, layers, directory: paths.layers, logger }),
+    gc: new GarbageCollector({ db, layers, paths, scratch, logger }),
+    scratch,
+    flattener: new Flattener(() => ctx),
+    hasher: new LayerHasher({ db, layers, logger }),
     images: new ImageStore(needs),
     counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),

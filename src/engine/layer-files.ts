@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { faultPoint } from '../base/faults.js';
 import { ifExists, syncDirectory, syncFile } from '../base/files.js';
 import { newId } from '../base/ids.js';
-import { createOverlay, readHeader, setBacking } from '../disk/index.js';
+import { createOverlay, readHeader, renameBacking, setBacking } from '../disk/index.js';
 import type { DiskChain, DiskNode, MachineFile } from '../machine/index.js';
 import { chainOf, type Database, type LayerRow } from '../store/index.js';
 
@@ -70,9 +70,13 @@ export class LayerFiles {
     faultPoint('head.create:after');
   }
 
-  /** Makes the header of a file name its parent. Only for what tools show: the engine goes by the database. */
-  async nameParent(id: string, parent: LayerRow): Promise<void> {
-    await setBacking(this.path(id), backingOf(parent), { durable: true });
+  /**
+   * Makes the header of a file name its parent. Only for what tools show: the engine goes by the database. `open`: a
+   * machine has the file open, so nothing but the name is touched.
+   */
+  async nameParent(id: string, parent: LayerRow, open: boolean): Promise<void> {
+    if (open) await renameBacking(this.path(id), parent.id);
+    else await setBacking(this.path(id), backingOf(parent), { durable: true });
   }
 
   /** Takes a finished, durable file from elsewhere in the home in as a layer; `sync` the folder afterwards. */

@@ -4,7 +4,7 @@ import { Mutex } from '../../base/mutex.js';
 import { messageOf } from '../../errors.js';
 import type { DiskSlot } from '../../machine/index.js';
 import { type BoxRow, chainOf, hold, type LayerRow, release } from '../../store/index.js';
-import type { EngineContext } from '../context.js';
+import type { ChainKeeper, EngineContext } from '../context.js';
 import { copyDisk } from './copy.js';
 import { headColumn, slots } from './layers.js';
 import { useParent } from './parent.js';
@@ -20,25 +20,32 @@ const delayMs = 1_000;
  * Keeps chains short: what is under a head is written as one new layer, and the head put on that. Layers that others
  * use are only read; a running machine goes on meanwhile.
  */
-export class Flattener {
+export class Flattener implements ChainKeeper {
+  readonly #context: () => EngineContext;
   readonly #mutex = new Mutex();
   readonly #boxes = new Set<string>();
   /** Layers that have been copied, and their copies: boxes that share a chain share the shorter one, too. */
   readonly #copies = new Map<string, string>();
   #timer: NodeJS.Timeout | undefined;
 
+  /** `context` is asked for when there is work: it holds this flattener, too. */
+  constructor(context: () => EngineContext) {
+    this.#context = context;
+  }
+
   /** Looks at a box's chains in a while, in the background. */
-  consider(ctx: EngineContext, boxId: string): void {
-    if (ctx.closing.signal.aborted) return;
+  consider(boxId: string): void {
+    if (this.#context().closing.signal.aborted) return;
     this.#boxes.add(boxId);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      void this.run(ctx);
+      void this.run();
     }, delayMs).unref();
   }
 
   /** Shortens the chains of all boxes that were named, one after the other. */
-  async run(ctx: EngineContext): Promise<void> {
+  async run(): Promise<void> {
+    const ctx = this.#context();
     const { signal } = ctx.closing;
     const boxes = [...this.#boxes];
     this.#boxes.clear();
@@ -54,10 +61,11 @@ export class Flattener {
   }
 
   /** Makes room for one more layer, at once if there is none. Called under the box's lock. Throws `disk_full`. */
-  async makeRoom(ctx: EngineContext, row: BoxRow): Promise<void> {
+  async makeRoom(row: BoxRow): Promise<void> {
+    const ctx = this.#context();
     for (const slot of slots) {
       const chain = await chainOf(ctx.db, row[headColumn[slot]]);
-      if (chain.length >= flattenFromDepth) this.consider(ctx, row.id);
+      if (chain.length >= flattenFromDepth) this.consider(row.id);
       const parent = chain.at(-2);
       if (chain.length < maxChainDepth || !parent) continue;
       await this.#withCopy(ctx, parent, {}, (copy) => this.#swap(ctx, row, slot, parent, copy));
