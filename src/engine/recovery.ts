@@ -17,7 +17,6 @@ import { updateBox } from './boxes/rows.js';
 import { removeBox } from './boxes/stop.js';
 import { watchMachine } from './boxes/watch.js';
 import type { EngineContext } from './context.js';
-import { sealUnderHeads } from './disks/parent.js';
 import { reconcileHeads } from './disks/reconcile.js';
 import { repairLayers } from './disks/repair.js';
 import { newLiveBox } from './live.js';
@@ -72,8 +71,7 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     // It may also have ended while the guest was frozen for a snapshot.
     await agent.system.thaw().catch(ignoreNotFrozen);
     const live = newLiveBox({ boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '' });
-    const { guest_head, disk_head } = await reconcileHeads(ctx, live, box);
-    await sealUnderHeads(ctx, live, { guest: guest_head, disk: disk_head });
+    await reconcileHeads(ctx, live, box);
     ctx.live.set(live);
     watchMachine(ctx, live);
     return true;

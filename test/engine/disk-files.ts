@@ -32,9 +32,9 @@ export async function writeBlocks(
   await qemuIo(join(home, 'layers', head), 'qcow2', ...commands);
 }
 
-/** Where a block of the model is: far behind the file system of the image, one in each 64 MiB. */
+/** Where a block of the model is: where the file system of a small image keeps nothing, one in each 64 MiB. */
 export function blockOffset(block: number): number {
-  return 8 * 2 ** 30 + block * 64 * 2 ** 20;
+  return 9 * 2 ** 30 + (block * 64 + 33) * 2 ** 20;
 }
 
 /** Throws unless qemu-img finds every qcow2 file of a home sound. */

@@ -3,9 +3,10 @@ import { ifExists } from '../../base/files.js';
 import { readHeader } from '../../disk/index.js';
 import { messageOf } from '../../errors.js';
 import { chainOf, type LayerRow } from '../../store/index.js';
+import { requireRow } from '../boxes/rows.js';
 import type { EngineContext } from '../context.js';
 import { headColumn, requireLayer, slots } from './layers.js';
-import { useParent } from './parent.js';
+import { sealUnderHeads, useParent } from './parent.js';
 
 /**
  * Brings the files of layers to what the database says, after an engine ended at whatever instruction: what it held
@@ -26,6 +27,10 @@ export async function repairLayers(ctx: EngineContext): Promise<void> {
       // One bad layer must not keep the others from their boxes; `verify` tells more.
       ctx.logger.error('cannot repair a layer', { layer: row.id, reason: messageOf(error) });
     }
+  }
+  for (const live of ctx.live.all()) {
+    const { guest_head, disk_head } = await requireRow(ctx.db, live.boxId);
+    await sealUnderHeads(ctx, live, { guest: guest_head, disk: disk_head });
   }
 }
 
