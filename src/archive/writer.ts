@@ -3,6 +3,7 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ProgressOptions } from '../api/index.js';
 import { throwIfCancelled } from '../base/abort.js';
+import { faultPoint } from '../base/faults.js';
 import { syncDirectory } from '../base/files.js';
 import { newId } from '../base/ids.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
@@ -61,9 +62,13 @@ export async function writeArchive(options: WriteArchiveOptions): Promise<Writte
   try {
     handle = await open(temporary, 'wx+', 0o600);
     const written = await writeInto(handle, options);
+    faultPoint('sync:before');
     await handle.sync();
+    faultPoint('sync:after');
     await handle.close();
+    faultPoint('archive.rename:before');
     await rename(temporary, options.path);
+    faultPoint('archive.rename:after');
     await syncDirectory(dirname(options.path));
     return written;
   } catch (error) {

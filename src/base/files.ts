@@ -1,22 +1,24 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf } from '../errors.js';
+import { faultPoint } from './faults.js';
 
 /** Makes what was created, renamed or removed in a directory durable. */
 export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await sync(directory);
 }
 
 /** Makes a file's content durable. */
 export async function syncFile(path: string): Promise<void> {
+  await sync(path);
+}
+
+async function sync(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
+    faultPoint('sync:before');
     await handle.sync();
+    faultPoint('sync:after');
   } finally {
     await handle.close();
   }

@@ -49,6 +49,28 @@ export async function openChain(options: OpenChainOptions): Promise<DiskChain> {
   }
 }
 
+/** A layer to be opened, wherever its header says the next one is. */
+export interface KnownLayer {
+  readonly name: string;
+  readonly format: DiskFormat;
+  readonly path: string;
+}
+
+/**
+ * Opens layers whose order is known, the top first: what their headers name as backing files does not matter. The
+ * caller closes the chain. Throws `disk_image_invalid` for a damaged or refused header, `storage_error`.
+ */
+export async function openLayers(known: readonly KnownLayer[]): Promise<DiskChain> {
+  const layers: Layer[] = [];
+  try {
+    for (const layer of known) layers.push(await openLayer(layer));
+    return new DiskChain(layers);
+  } catch (error) {
+    await Promise.all(layers.map((layer) => layer.close()));
+    throw error;
+  }
+}
+
 /** An open chain of layers; index 0 is the top. */
 export class DiskChain implements AsyncDisposable {
   readonly layers: readonly Layer[];

@@ -1,4 +1,4 @@
-export { type DiskChain, type OpenChainOptions, openChain } from './chain.js';
+export { type DiskChain, type KnownLayer, type OpenChainOptions, openChain, openLayers } from './chain.js';
 export { checkImage, type ImageCheck } from './check.js';
 export { type FlattenedImage, type FlattenOptions, flatten, flattenStream } from './flatten.js';
 export type { Backing, DiskFormat } from './format.js';
@@ -6,4 +6,4 @@ export type { Qcow2Header } from './header.js';
 export { readHeader } from './layer.js';
 export type { DiskRange } from './map.js';
 export { type CreateOverlayOptions, createOverlay } from './overlay.js';
-export { growVirtualSize, type RewriteOptions, setBacking } from './rewrite.js';
+export { growVirtualSize, type RewriteOptions, renameBacking, setBacking } from './rewrite.js';

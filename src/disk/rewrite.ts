@@ -1,6 +1,7 @@
 /** Small changes to the header of an image that nothing uses yet. */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { faultPoint } from '../base/faults.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
 import { type Backing, CLUSTER_BYTES, invalidImage, REGION_BYTES } from './format.js';
 import { encodeHeader, parseHeader, type Qcow2Header } from './header.js';
@@ -25,6 +26,38 @@ export async function setBacking(
   if (backing) checkBacking(backing);
   await rewrite(path, options, (header) => ({ ...header, backing }));
 }
+
+/**
+ * Writes another backing name over one of the same length and format, and nothing else: also while QEMU, which does not
+ * rewrite its header, has the image open. Durable. Throws `invalid_argument` when the lengths differ,
+ * `disk_image_invalid`, `storage_error`.
+ */
+export async function renameBacking(path: string, name: string): Promise<void> {
+  checkBacking({ name, format: 'qcow2' });
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    const { size } = await handle.stat();
+    const cluster = Buffer.alloc(Math.min(size, CLUSTER_BYTES));
+    await handle.read(cluster, 0, cluster.length, 0);
+    const { backing } = parseHeader(cluster, size, path);
+    if (backing?.name.length !== name.length) {
+      const lengths = `${backing?.name ?? 'none'} and ${name}`;
+      throw new CryoboxError('invalid_argument', `backing names of one length expected, got ${lengths}`);
+    }
+    faultPoint('header.write:before');
+    await handle.write(name, Number(cluster.readBigUInt64BE(BACKING_OFFSET_AT)), 'latin1');
+    faultPoint('header.write:after');
+    await handle.sync();
+  } catch (error) {
+    throw wrapHostError(error, `change disk image ${path}`);
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Where a header says at which offset the backing file's name is (qcow2.txt, "Header"). */
+const BACKING_OFFSET_AT = 8;
 
 /**
  * Enlarges the disk the guest sees. The new part reads as zeros, or as what a layer underneath holds there when that
@@ -62,7 +95,9 @@ async function rewrite(path: string, options: RewriteOptions, change: Change): P
     // The whole cluster is written, so that nothing of a longer header stays behind the new one.
     const after = Buffer.alloc(CLUSTER_BYTES);
     encodeHeader(await change(header, handle)).copy(after);
+    faultPoint('header.write:before');
     await handle.write(after, 0, after.length, 0);
+    faultPoint('header.write:after');
     if (options.durable) await handle.sync();
   } catch (error) {
     throw wrapHostError(error, `change disk image ${path}`);

@@ -3,9 +3,10 @@ import type { BoxActivity, RuntimeEvent } from '../api/index.js';
 import type { Logger } from '../base/log.js';
 import type { KeyedMutex } from '../base/mutex.js';
 import type { QemuBinary } from '../machine/index.js';
-import type { Database, GroupCommit } from '../store/index.js';
+import type { BoxRow, Database, GroupCommit } from '../store/index.js';
 import type { GuestAssets } from './assets.js';
 import type { Counters } from './counters.js';
+import type { LayerHasher } from './disks/hasher.js';
 import type { GarbageCollector } from './gc.js';
 import type { HomePaths } from './home.js';
 import type { ImageStore } from './images/store.js';
@@ -13,7 +14,18 @@ import type { LayerFiles } from './layer-files.js';
 import type { LiveBoxes } from './live.js';
 import type { Goldens } from './machines/golden.js';
 import type { MachinePool } from './machines/pool.js';
+import type { Scratch } from './scratch.js';
 import type { IdleTimers } from './timers.js';
+
+/** Keeps the chains of disks short. */
+export interface ChainKeeper {
+  /** Looks at a box's chains in a while, in the background. */
+  consider(boxId: string): void;
+  /** Makes room for one more layer, at once if there is none. Called under the box's lock. Throws `disk_full`. */
+  makeRoom(row: BoxRow): Promise<void>;
+  /** Waits for what is under way. */
+  close(): Promise<void>;
+}
 
 /** What every part of an engine shares. */
 export interface EngineContext {
@@ -34,6 +46,9 @@ export interface EngineContext {
   readonly boxLocks: KeyedMutex;
   readonly events: EventEmitter<{ change: [RuntimeEvent] }>;
   readonly gc: GarbageCollector;
+  readonly scratch: Scratch;
+  readonly flattener: ChainKeeper;
+  readonly hasher: LayerHasher;
   readonly images: ImageStore;
   readonly timers: IdleTimers;
   readonly counters: Counters;

@@ -8,6 +8,8 @@ import { prepareAssets } from './assets.js';
 import { idleBoxDue } from './boxes/idle.js';
 import type { EngineContext } from './context.js';
 import { Counters } from './counters.js';
+import { Flattener } from './disks/flattener.js';
+import { LayerHasher } from './disks/hasher.js';
 import { GarbageCollector } from './gc.js';
 import { type HomePaths, homePaths, prepareHome } from './home.js';
 import { ImageStore } from './images/store.js';
@@ -18,6 +20,7 @@ import { Goldens } from './machines/golden.js';
 import { MachinePool } from './machines/pool.js';
 import { recover } from './recovery.js';
 import { EngineRuntime } from './runtime.js';
+import { Scratch } from './scratch.js';
 import { IdleTimers } from './timers.js';
 
 /** How an engine is opened. */
@@ -85,6 +88,8 @@ export class Engine implements AsyncDisposable {
     ctx.timers.close();
     await ctx.pool.close();
     await ctx.images.close();
+    await ctx.flattener.close();
+    await ctx.hasher.close();
     await ctx.gc.close();
     await ctx.counters.flush();
     for (const live of ctx.live.all()) {
@@ -105,6 +110,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
   const [qemu, assets] = await Promise.all([findQemu(), prepareAssets(paths)]);
   const layers = new LayerFiles(paths.layers);
   const commits = new GroupCommit(db);
+  const scratch = new Scratch(paths.scratch);
   const needs = { paths, db, commits, layers, qemu, assets, logger };
   const images = new ImageStore(needs);
   const pool = {
@@ -118,7 +124,10 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     live: new LiveBoxes(),
     activities: new Map(),
     boxLocks: new KeyedMutex(),
-    gc: new GarbageCollector({ db, layers, images: images.contents, directory: paths.layers, logger }),
+    gc: new GarbageCollector({ db, layers, paths, scratch, images: images.contents, logger }),
+    scratch,
+    flattener: new Flattener(() => ctx),
+    hasher: new LayerHasher({ db, layers, logger }),
     images,
     counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),

@@ -1,8 +1,9 @@
-import { chmod, chown, rm, stat } from 'node:fs/promises';
+import { chmod, chown, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ifExists } from '../base/files.js';
+import { faultPoint } from '../base/faults.js';
+import { ifExists, syncDirectory, syncFile } from '../base/files.js';
 import { newId } from '../base/ids.js';
-import { createOverlay, readHeader } from '../disk/index.js';
+import { createOverlay, readHeader, renameBacking, setBacking } from '../disk/index.js';
 import type { DiskChain, DiskNode, MachineFile } from '../machine/index.js';
 import { chainOf, type Database, type LayerRow } from '../store/index.js';
 
@@ -16,7 +17,8 @@ export const emptyHeadBytes = 4 * 64 * 1024;
 export class LayerFiles {
   readonly #directory: string;
   readonly #now: () => number;
-  readonly #beingWritten = new Set<string>();
+  /** Ids given out by this engine whose rows may not be stored yet. */
+  readonly #pending = new Set<string>();
 
   constructor(directory: string, now: () => number = Date.now) {
     this.#directory = directory;
@@ -30,7 +32,19 @@ export class LayerFiles {
 
   /** A fresh id and row for a file that is about to be written. */
   newRow(facts: Pick<LayerRow, 'kind' | 'parent_id' | 'state' | 'virtual_bytes'>): LayerRow {
-    return { id: newId('lay'), size_bytes: 0, sha256: null, created_at: this.#now(), ...facts };
+    const id = newId('lay');
+    this.#pending.add(id);
+    return { id, size_bytes: 0, sha256: null, created_at: this.#now(), ...facts };
+  }
+
+  /** Whether a file that has no row is being made by this engine. */
+  isPending(id: string): boolean {
+    return this.#pending.has(id);
+  }
+
+  /** Forgets ids whose rows are stored. */
+  settle(ids: Iterable<string>): void {
+    for (const id of ids) this.#pending.delete(id);
   }
 
   /**
@@ -50,8 +64,32 @@ export class LayerFiles {
 
   /** Writes the file of a head: empty, on top of its parent. */
   async createHeadFile(row: LayerRow, parent: LayerRow): Promise<void> {
-    const backing = { name: parent.id, format: parent.kind === 'raw' ? 'raw' : 'qcow2' } as const;
+    faultPoint('head.create:before');
+    const backing = backingOf(parent);
     await createOverlay({ path: this.path(row.id), virtualSizeBytes: row.virtual_bytes, backing });
+    faultPoint('head.create:after');
+  }
+
+  /**
+   * Makes the header of a file name its parent. Only for what tools show: the engine goes by the database. `open`: a
+   * machine has the file open, so nothing but the name is touched.
+   */
+  async nameParent(id: string, parent: LayerRow, open: boolean): Promise<void> {
+    if (open) await renameBacking(this.path(id), parent.id);
+    else await setBacking(this.path(id), backingOf(parent), { durable: true });
+  }
+
+  /** Takes a finished, durable file from elsewhere in the home in as a layer; `sync` the folder afterwards. */
+  async publish(row: LayerRow, from: string): Promise<LayerRow> {
+    faultPoint('layer.publish:before');
+    await rename(from, this.path(row.id));
+    faultPoint('layer.publish:after');
+    return { ...row, size_bytes: await this.seal(row.id) };
+  }
+
+  /** Makes files and their names durable. */
+  async sync(ids: readonly string[]): Promise<void> {
+    await Promise.all([...ids.map((id) => syncFile(this.path(id))), syncDirectory(this.#directory)]);
   }
 
   /** Whether a file is a disk image that stands on that layer. */
@@ -60,26 +98,13 @@ export class LayerFiles {
     return header?.backing?.name === parentId;
   }
 
-  /** Runs what writes a layer's file over a time and stores its row at the end. */
-  async whileWriting<T>(id: string, task: () => Promise<T>): Promise<T> {
-    this.#beingWritten.add(id);
-    try {
-      return await task();
-    } finally {
-      this.#beingWritten.delete(id);
-    }
-  }
-
-  /** Whether a file without a row is one that will get it. */
-  isBeingWritten(id: string): boolean {
-    return this.#beingWritten.has(id);
-  }
-
   /** Makes a finished file unchangeable for machines, and says how much disk it takes. */
   async seal(id: string): Promise<number> {
     const path = this.path(id);
+    faultPoint('layer.seal:before');
     if (process.getuid?.() === 0) await chown(path, 0, 0);
     await chmod(path, 0o444);
+    faultPoint('layer.seal:after');
     return await this.allocatedBytes(id);
   }
 
@@ -89,14 +114,11 @@ export class LayerFiles {
     return facts ? facts.blocks * statBlockBytes : 0;
   }
 
-  /** How long ago a file was last written. */
-  async ageMs(id: string): Promise<number> {
-    const facts = await ifExists(stat(this.path(id)));
-    return facts ? this.#now() - facts.mtimeMs : 0;
-  }
-
   async remove(id: string): Promise<void> {
+    faultPoint('layer.remove:before');
     await rm(this.path(id), { force: true });
+    faultPoint('layer.remove:after');
+    this.#pending.delete(id);
   }
 
   /** A disk as a machine opens it: its nodes, and the files to put into the machine's directory. */
@@ -108,4 +130,8 @@ export class LayerFiles {
     const files = rows.map((row) => ({ path: this.path(row.id), name: row.id, writable: row.id === headId }));
     return { chain: [base, ...rest], files };
   }
+}
+
+function backingOf(parent: LayerRow): { name: string; format: 'raw' | 'qcow2' } {
+  return { name: parent.id, format: parent.kind === 'raw' ? 'raw' : 'qcow2' };
 }

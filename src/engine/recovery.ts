@@ -1,6 +1,6 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { messageOf } from '../errors.js';
+import { isCryoboxError, messageOf } from '../errors.js';
 import { AgentClient } from '../guest/index.js';
 import {
   hostBootId,
@@ -17,6 +17,8 @@ import { updateBox } from './boxes/rows.js';
 import { removeBox } from './boxes/stop.js';
 import { watchMachine } from './boxes/watch.js';
 import type { EngineContext } from './context.js';
+import { reconcileHeads } from './disks/reconcile.js';
+import { repairLayers } from './disks/repair.js';
 import { newLiveBox } from './live.js';
 
 /** An agent answers at once unless its machine was left standing still or is overloaded. */
@@ -27,9 +29,11 @@ export async function recover(ctx: EngineContext): Promise<void> {
   await emptyFolder(ctx.paths.scratch);
   const adopted = await adoptMachines(ctx);
   await endUnknownMachines(ctx, adopted);
+  await repairLayers(ctx);
   await ctx.goldens.dropStale();
   for (const row of await ctx.db.selectFrom('boxes').selectAll().execute()) await settleBox(ctx, row);
   ctx.gc.soon();
+  ctx.hasher.soon();
 }
 
 async function emptyFolder(path: string): Promise<void> {
@@ -64,7 +68,10 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     // The earlier engine may have ended while the machine stood still for it.
     await machine.run();
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: adoptTimeoutMs });
+    // It may also have ended while the guest was frozen for a snapshot.
+    await agent.system.thaw().catch(ignoreNotFrozen);
     const live = newLiveBox({ boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '' });
+    await reconcileHeads(ctx, live, box);
     ctx.live.set(live);
     watchMachine(ctx, live);
     return true;
@@ -72,6 +79,10 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     ctx.logger.warn('cannot take over a machine', { box: boxId, reason: messageOf(error) });
     return false;
   }
+}
+
+function ignoreNotFrozen(error: unknown): void {
+  if (!isCryoboxError(error, 'invalid_state')) throw error;
 }
 
 /** Ends machines that were started but never recorded, and removes what ended ones left. */

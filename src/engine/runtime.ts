@@ -23,6 +23,8 @@ import { checkLegal } from './boxes/locked.js';
 import { findRow, infoOf } from './boxes/rows.js';
 import { stopBox } from './boxes/stop.js';
 import type { EngineContext } from './context.js';
+import { importBox } from './disks/import.js';
+import { verifyHome } from './disks/verify.js';
 import { EngineImages } from './images/images.js';
 import { notYet } from './not-yet.js';
 
@@ -91,8 +93,11 @@ export class EngineRuntime implements Runtime {
     await box.remove(options);
   }
 
-  async import(_archive: string | ByteSource, _options?: ProgressOptions & { name?: string }): Promise<Box> {
-    throw notYet('import');
+  async import(
+    archive: string | ByteSource,
+    options: ProgressOptions & { readonly name?: string } = {},
+  ): Promise<Box> {
+    return new EngineBox(this.#ctx, await importBox(this.#ctx, this.#tenant, archive, options), false);
   }
 
   async metrics(): Promise<RuntimeMetrics> {
@@ -113,8 +118,8 @@ export class EngineRuntime implements Runtime {
     return await this.#ctx.gc.run({ dryRun: options.dryRun ?? false });
   }
 
-  async verify(_options?: ProgressOptions): Promise<VerifyResult> {
-    throw notYet('verify');
+  async verify(options: ProgressOptions = {}): Promise<VerifyResult> {
+    return await verifyHome(this.#ctx, options);
   }
 
   async close(): Promise<void> {

@@ -80,16 +80,68 @@ export async function switchHeads(qmp: QmpClient, heads: readonly HeadSwitch[]):
   });
 }
 
+/**
+ * Takes from a machine the means to write what was a head once: QEMU keeps the file of one open for writing. `under` is
+ * what it stands on.
+ */
+export async function makeReadOnly(
+  qmp: QmpClient,
+  slot: DiskSlot,
+  node: DiskNode,
+  under: DiskNode | undefined,
+): Promise<void> {
+  const backing = under ? nodeName(slot, under.id) : null;
+  await qmp.execute('blockdev-reopen', { options: [nodeOptions(node, slot, backing, true)] });
+}
+
+/** A head that is to stand on another file, which holds the same data as what it stood on. */
+export interface BackingChange {
+  readonly head: DiskNode;
+  readonly backing: DiskNode;
+  /** What it stood on, top first; let go afterwards. */
+  readonly old: readonly DiskNode[];
+}
+
+/**
+ * Puts a head onto another file while the machine goes on. The head's header is left to the caller: QEMU does not
+ * rewrite it. Does what is left to do when it was done in part. Throws `machine_failed`.
+ */
+export async function replaceBacking(qmp: QmpClient, slot: DiskSlot, change: BackingChange): Promise<void> {
+  const { head, backing, old } = change;
+  const nodes = await qmp.execute<{ 'node-name'?: string }[]>('query-named-block-nodes', { flat: true });
+  const open = new Set(nodes.map((node) => node['node-name']));
+  const backingName = nodeName(slot, backing.id);
+  if (!open.has(backingName)) await qmp.execute('blockdev-add', nodeOptions(backing, slot, null, true));
+  await qmp.execute('blockdev-reopen', { options: [nodeOptions(head, slot, backingName, false)] });
+  for (const { id } of old) {
+    const name = nodeName(slot, id);
+    if (open.has(name)) await qmp.execute('blockdev-del', { 'node-name': name });
+  }
+}
+
 /** Ids of the files that a machine has open as the heads of its disks. */
 export async function activeHeads(qmp: QmpClient): Promise<Partial<Record<DiskSlot, string>>> {
   const devices = await qmp.execute<BlockInfo[]>('query-block');
   const heads: Partial<Record<DiskSlot, string>> = {};
   for (const { inserted } of devices) {
     const slot = inserted?.['node-name'];
-    const file = /"filename": "([^"]+)"/.exec(inserted?.image.filename ?? '')?.[1];
+    const file = headOf(inserted?.image.filename ?? '');
     if ((slot === 'guest' || slot === 'disk') && file) heads[slot] = file;
   }
   return heads;
+}
+
+/** QEMU describes a node as `json:` and its options; the head is what the files lead to, beside its backing files. */
+function headOf(description: string): string | undefined {
+  if (!description.startsWith('json:')) return undefined;
+  let node = JSON.parse(description.slice('json:'.length)) as NodeDescription | undefined;
+  while (node && node.filename === undefined) node = node.file;
+  return node?.filename;
+}
+
+interface NodeDescription {
+  readonly file?: NodeDescription;
+  readonly filename?: string;
 }
 
 interface BlockInfo {

@@ -2,9 +2,12 @@ export { type DiskSlot, type MachineSpec, machineFiles, qemuArguments, type RamS
 export {
   activeHeads,
   attachDisk,
+  type BackingChange,
   type DiskChain,
   type DiskNode,
   type HeadSwitch,
+  makeReadOnly,
+  replaceBacking,
   switchHeads,
 } from './block.js';
 export type { MachineUser } from './launch.js';

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { chown, open, readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import { faultPoint } from '../base/faults.js';
 import { CryoboxError, messageOf } from '../errors.js';
 import { controlFd, type MachineSpec, machineFiles, qemuArguments } from './arguments.js';
 import { identify, type ProcessIdentity } from './process.js';
@@ -42,7 +43,9 @@ const stderrTailBytes = 4096;
  * Throws `machine_failed` with QEMU's words when it ends or does not answer in time.
  */
 export async function launchQemu(options: LaunchOptions): Promise<LaunchedQemu> {
+  faultPoint('machine.launch:before');
   const child = await spawnQemu(options);
+  faultPoint('machine.launch:after');
   const exited = once(child, 'exit').then(([code, signal]: unknown[]) => `it ended with ${code ?? signal}`);
   try {
     const pid = await spawned(child);

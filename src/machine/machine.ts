@@ -1,5 +1,6 @@
 import { chmod, chown, link, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errnoOf } from '../errors.js';
 import { type MachineSpec, machineFiles } from './arguments.js';
 import { ConsoleLog } from './console.js';
 import { launchQemu, type MachineUser } from './launch.js';
@@ -98,6 +99,11 @@ export class Machine {
     await place(this.directory, file, this.user);
   }
 
+  /** Takes a file away from the machine; it stays where it is. */
+  async takeAway(name: string): Promise<void> {
+    await rm(join(this.directory, name), { force: true });
+  }
+
   /** Lets the virtual processors run. */
   async run(): Promise<void> {
     await this.qmp.execute('cont');
@@ -138,5 +144,8 @@ async function place(directory: string, file: MachineFile, user: MachineUser | u
     if (user) await chown(file.path, user.uid, user.gid);
     await chmod(file.path, 0o600);
   }
-  await link(file.path, join(directory, file.name));
+  await link(file.path, join(directory, file.name)).catch((error: unknown) => {
+    // The same file was placed already: names are ids, and an id is never given twice.
+    if (errnoOf(error) !== 'EEXIST') throw error;
+  });
 }

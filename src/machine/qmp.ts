@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { faultPoint } from '../base/faults.js';
 import { connectUnix } from '../base/socket.js';
 import { CryoboxError, messageOf } from '../errors.js';
 
@@ -105,6 +106,7 @@ export class QmpClient implements AsyncDisposable {
         reject(new CryoboxError('timeout', `QEMU did not answer ${command} within ${timeoutMs} ms`));
       }, timeoutMs);
       this.#pending.set(id, { command, resolve: resolve as (value: unknown) => void, reject, timer });
+      faultPoint('qmp:before');
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });
   }
@@ -228,7 +230,10 @@ export class QmpClient implements AsyncDisposable {
     if (message.error) {
       const { class: kind, desc } = message.error;
       pending.reject(failure(`QEMU refused ${pending.command}: ${desc}`, undefined, { class: kind }));
-    } else pending.resolve(message.return);
+    } else {
+      faultPoint('qmp:after');
+      pending.resolve(message.return);
+    }
   }
 }
 

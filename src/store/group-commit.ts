@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { faultPoint } from '../base/faults.js';
 import type { Database } from './database.js';
 
 interface Job {
@@ -48,11 +49,13 @@ export class GroupCommit {
         try {
           await connection.transaction().execute(async (tx) => {
             for (const job of jobs) settle.push(await attempt(tx, job));
+            faultPoint('commit:before');
           });
         } finally {
           await sql`pragma synchronous = NORMAL`.execute(connection);
         }
       });
+      faultPoint('commit:after');
       for (const tell of settle) tell();
     } catch (error) {
       for (const job of jobs) job.reject(error);

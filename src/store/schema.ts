@@ -57,6 +57,10 @@ interface LayerTable {
   virtual_bytes: number;
   /** Bytes it takes on disk; of a head: when it was last looked at. */
   size_bytes: number;
+  /**
+   * Of a sealed file, once it was read for it. Of `raw` and `ram`, which are mostly holes: of their blocks of 64 KiB
+   * that are not zeros, each after its number (8 bytes, little-endian).
+   */
   sha256: string | null;
   created_at: Fixed<Time>;
 }

@@ -22,7 +22,7 @@ import { CryoboxError } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import { cloneBox } from '../disks/clone.js';
-import { exportDisks, holdDisks } from '../disks/export.js';
+import { exportBytes, exportDisks, type HeldDisks, holdDisks } from '../disks/export.js';
 import { EngineSnapshots } from '../disks/snapshots.js';
 import { EngineExecutions, execAndWait, startExecution } from '../exec/executions.js';
 import { EngineFiles } from '../exec/files.js';
@@ -111,25 +111,22 @@ export class EngineBox implements Box {
   }
 
   async clone(name?: string, options: CloneOptions = {}): Promise<Box> {
-    const clone = await exclusively(this.#ctx, this.id, 'clone', (row) =>
-      cloneBox(this.#ctx, row, name, options),
-    );
+    const clone = await cloneBox(this.#ctx, this.id, name, options);
     const box = new EngineBox(this.#ctx, clone, false);
     if (options.startAfterClone) await box.start({ signal: options.signal });
     return box;
   }
 
   async export(destination: string, options: ExportOptions = {}): Promise<string> {
-    const { row, disks } = await exclusively(this.#ctx, this.id, 'export', async (current) => ({
-      row: current,
-      disks: await holdDisks(this.#ctx, current),
-    }));
+    const { row, disks } = await this.#hold();
     await using held = disks;
     return await exportDisks(this.#ctx, row, held, destination, options);
   }
 
-  async exportStream(_options?: ExportOptions): Promise<ByteSource> {
-    throw notYet('export');
+  async exportStream(options: ExportOptions = {}): Promise<ByteSource> {
+    const { row, disks } = await this.#hold();
+    await using held = disks;
+    return await exportBytes(this.#ctx, row, held, options);
   }
 
   async pause(): Promise<void> {
@@ -142,6 +139,14 @@ export class EngineBox implements Box {
 
   async fork(): Promise<ForkResult[]> {
     throw notYet('fork');
+  }
+
+  /** The box as it is now, kept for an export while the box goes on. */
+  async #hold(): Promise<{ row: BoxRow; disks: HeldDisks }> {
+    return await exclusively(this.#ctx, this.id, 'export', async (row) => ({
+      row,
+      disks: await holdDisks(this.#ctx, row),
+    }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,6 +3,7 @@ import { CryoboxError, messageOf } from '../../errors.js';
 import type { AgentClient } from '../../guest/index.js';
 import { type BoxRow, hold, holdOnly, type LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
+import { emptyHeadBytes } from '../layer-files.js';
 import { type LiveBox, newLiveBox } from '../live.js';
 import type { Golden } from '../machines/golden.js';
 import { restoreMachine } from '../machines/restore.js';
@@ -24,6 +25,7 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
   const outbound = configOf(row).network.outbound === 'enabled';
   onStage('prepare', performance.now() - started);
   const heads = { guest: guestHead, disk: row.disk_head };
+  await ctx.layers.sync([guestHead, row.disk_head]);
   const restored = await restoreMachine(ctx, { golden, heads, outbound, onStage });
   const { id: machineId, machine, agent } = restored;
   try {
@@ -32,6 +34,7 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
     onStage('configure', performance.now() - configuring);
     onStage('total', performance.now() - started);
     await ctx.db.updateTable('machines').set({ box_id: row.id }).where('id', '=', machineId).execute();
+    await noteWritten(ctx, [guestHead, row.disk_head]);
     const live = newLiveBox({ boxId: row.id, machineId, machine, agent, run });
     ctx.live.set(live);
     watchMachine(ctx, live);
@@ -51,6 +54,16 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
       cause: error,
     });
   }
+}
+
+/** From now on a machine has written to these heads: recovery must not make them again. */
+async function noteWritten(ctx: EngineContext, heads: readonly string[]): Promise<void> {
+  await ctx.db
+    .updateTable('layers')
+    .set({ size_bytes: emptyHeadBytes })
+    .where('id', 'in', heads)
+    .where('size_bytes', '=', 0)
+    .execute();
 }
 
 /** The guest disk belongs to the golden machine: a box gets a new one when the golden machine of its shape changed. */

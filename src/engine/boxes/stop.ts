@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { faultPoint } from '../../base/faults.js';
 import type { BoxRow } from '../../store/index.js';
 import { release } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
@@ -49,7 +50,9 @@ export async function removeBox(ctx: EngineContext, row: BoxRow): Promise<void> 
     await release(tx, `box:${row.id}`);
     await tx.deleteFrom('boxes').where('id', '=', row.id).execute();
   });
+  faultPoint('box.remove:before');
   await rm(join(ctx.paths.boxes, row.id), { recursive: true, force: true });
+  faultPoint('box.remove:after');
   announce(ctx, row.id, 'removed');
   ctx.gc.soon();
 }

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { Consistency } from '../../api/index.js';
-import { syncFile } from '../../base/files.js';
+import { faultPoint } from '../../base/faults.js';
 import { CryoboxError, messageOf } from '../../errors.js';
 import { type DiskSlot, type HeadSwitch, switchHeads } from '../../machine/index.js';
 import { type BoxRow, type Database, holdOnly, type LayerRow } from '../../store/index.js';
@@ -8,7 +8,8 @@ import { stopBox } from '../boxes/stop.js';
 import type { EngineContext } from '../context.js';
 import { emptyHeadBytes } from '../layer-files.js';
 import type { LiveBox } from '../live.js';
-import { requireLayer } from './layers.js';
+import { headColumn, requireLayer, slots } from './layers.js';
+import { sealUnderHeads } from './parent.js';
 import { reconcileHeads } from './reconcile.js';
 
 /** How the disks of a running box are brought to rest. */
@@ -46,8 +47,6 @@ interface SlotChange {
   readonly head?: LayerRow;
 }
 
-const slots = ['guest', 'disk'] as const;
-
 /**
  * Captures both disks of a box: what was the head becomes a layer, and a new empty head stands on it. A running box
  * goes on; it stands still for the switch only. Throws `machine_failed`, `disk_full`, `timeout` when the guest cannot be
@@ -58,6 +57,7 @@ export async function captureDisks(
   row: BoxRow,
   options: QuiesceOptions = defaultQuiesce,
 ): Promise<CapturedDisks> {
+  await ctx.flattener.makeRoom(row);
   const live = ctx.live.get(row.id);
   if (!live) return await captureAtRest(ctx, row);
   const current = await reconcileHeads(ctx, live, row);
@@ -69,13 +69,17 @@ export async function captureDisks(
   try {
     return await captureRunning(ctx, current, live, frozen === 'frozen' ? 'frozen' : 'crash');
   } finally {
-    if (frozen === 'frozen') await live.agent.system.thaw();
+    if (frozen === 'frozen') {
+      faultPoint('guest.thaw:before');
+      await live.agent.system.thaw();
+    }
   }
 }
 
 async function freeze(live: LiveBox, options: QuiesceOptions): Promise<'frozen' | 'failed'> {
   try {
     await live.agent.system.freeze({ timeoutMs: options.quiesceTimeoutMs });
+    faultPoint('guest.freeze:after');
     return 'frozen';
   } catch (error) {
     if (options.stopOnQuiesceFail) return 'failed';
@@ -87,8 +91,13 @@ async function freeze(live: LiveBox, options: QuiesceOptions): Promise<'frozen' 
 }
 
 async function captureAtRest(ctx: EngineContext, row: BoxRow): Promise<CapturedDisks> {
-  const changes = await Promise.all(slots.map((slot) => prepareSwitch(ctx, row, slot)));
-  await Promise.all(changes.filter(({ head }) => head).map(({ old }) => syncFile(ctx.layers.path(old.id))));
+  const changes = await prepareSwitches(ctx, row);
+  try {
+    await ctx.layers.sync(changes.filter(({ head }) => head).map(({ old }) => old.id));
+  } catch (error) {
+    await dropHeads(ctx, changes);
+    throw error;
+  }
   return captured(ctx, row, changes, 'clean', 0);
 }
 
@@ -104,16 +113,16 @@ async function captureRunning(
   let changes: SlotChange[] = [];
   let guestPauseMs: number;
   try {
-    changes = await Promise.all(slots.map((slot) => prepareSwitch(ctx, row, slot)));
+    changes = await prepareSwitches(ctx, row);
     await switchMachine(ctx, live, changes);
   } catch (error) {
-    for (const { head } of changes) if (head) await ctx.layers.remove(head.id);
+    await dropHeads(ctx, changes);
     throw error;
   } finally {
     await live.machine.run();
     guestPauseMs = performance.now() - started;
   }
-  await Promise.all(changes.filter(({ head }) => head).map(({ old }) => syncFile(ctx.layers.path(old.id))));
+  await ctx.layers.sync(changes.flatMap(({ old, head }) => (head ? [old.id, head.id] : [])));
   return captured(ctx, row, changes, consistency, guestPauseMs);
 }
 
@@ -132,8 +141,23 @@ async function switchMachine(
   await switchHeads(live.machine.qmp, heads);
 }
 
+async function prepareSwitches(ctx: EngineContext, row: BoxRow): Promise<SlotChange[]> {
+  const changes: SlotChange[] = [];
+  try {
+    for (const slot of slots) changes.push(await prepareSwitch(ctx, row, slot));
+    return changes;
+  } catch (error) {
+    await dropHeads(ctx, changes);
+    throw error;
+  }
+}
+
+async function dropHeads(ctx: EngineContext, changes: readonly SlotChange[]): Promise<void> {
+  for (const { head } of changes) if (head) await ctx.layers.remove(head.id);
+}
+
 async function prepareSwitch(ctx: EngineContext, row: BoxRow, slot: DiskSlot): Promise<SlotChange> {
-  const old = await requireLayer(ctx.db, slot === 'guest' ? row.guest_head : row.disk_head);
+  const old = await requireLayer(ctx.db, row[headColumn[slot]]);
   const { size } = await stat(ctx.layers.path(old.id));
   if (size <= emptyHeadBytes && old.parent_id !== null) return { slot, old };
   return { slot, old, head: await ctx.layers.newHead(old) };
@@ -154,7 +178,12 @@ function captured(
     const change = changes.find((candidate) => candidate.slot === slot);
     return change?.head?.id ?? change?.old.id ?? '';
   };
-  const switched = changes.flatMap(({ old, head }) => (head ? [{ old, head }] : []));
+  // What a machine writes already is more than an empty file that could be made again.
+  const headBytes = ctx.live.get(row.id) ? emptyHeadBytes : 0;
+  const switched = changes.flatMap(({ old, head }) =>
+    head ? [{ old, head: { ...head, size_bytes: headBytes } }] : [],
+  );
+  const switchedHeads = changes.flatMap(({ slot, head }) => (head ? [[slot, head.id] as const] : []));
   return {
     guest: layerOf('guest'),
     disk: layerOf('disk'),
@@ -179,7 +208,10 @@ function captured(
       await holdOnly(tx, `box:${row.id}`, [heads.guest_head, heads.disk_head]);
     },
     seal: async () => {
+      const live = ctx.live.get(row.id);
+      if (live) await sealUnderHeads(ctx, live, Object.fromEntries(switchedHeads));
       for (const { old } of switched) await ctx.layers.seal(old.id);
+      if (switched.length > 0) ctx.hasher.soon();
     },
     discard: async () => {
       // A running machine writes the new heads already: they are reconciled later.

@@ -2,11 +2,12 @@ import type { CloneOptions } from '../../api/index.js';
 import { newId } from '../../base/ids.js';
 import { CryoboxError } from '../../errors.js';
 import { type BoxRow, type Database, hold, isUniqueViolation, type LayerRow } from '../../store/index.js';
+import { checkLegal, exclusively } from '../boxes/locked.js';
 import { nameTaken, refuseTakenName } from '../boxes/names.js';
-import { announce } from '../boxes/rows.js';
+import { announce, requireRow } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
-import { type CapturedDisks, captureDisks } from './capture.js';
+import { captureDisks } from './capture.js';
 import { copyDisk } from './copy.js';
 import { requireLayer } from './layers.js';
 
@@ -16,80 +17,126 @@ interface CloneSource {
   readonly disk: string;
   readonly goldenKey: string;
   readonly diskSizeGb: number;
-  /** Present when the layers were the box's heads until now. */
-  readonly captured?: CapturedDisks;
+  /** What has to be true, or comes true, in the clone's commit. */
+  confirm(tx: Database): Promise<void>;
 }
 
 /**
  * Makes a stopped box that has the disks of another, or of one of its snapshots, and does not depend on it living.
- * Called under the source's lock. Throws `already_exists`, `not_found`, `disk_full`.
+ * Clones of a snapshot do not wait for each other: nothing of the source changes. Throws `already_exists`,
+ * `not_found`, `invalid_state`, `disk_full`.
  */
 export async function cloneBox(
+  ctx: EngineContext,
+  sourceId: string,
+  name: string | undefined,
+  options: CloneOptions,
+): Promise<BoxRow> {
+  if (name !== undefined) checkName(name);
+  const { fromSnapshot } = options;
+  if (fromSnapshot === undefined) {
+    return await exclusively(ctx, sourceId, 'clone', (row) => cloneNow(ctx, row, name, options));
+  }
+  const row = await requireRow(ctx.db, sourceId);
+  checkLegal('clone', row);
+  return await makeClone(ctx, row, name, options, await fromSnapshotOf(ctx, row, fromSnapshot));
+}
+
+/** Clones a box as it is; its heads become layers, in the same commit. */
+async function cloneNow(
   ctx: EngineContext,
   source: BoxRow,
   name: string | undefined,
   options: CloneOptions,
 ): Promise<BoxRow> {
-  if (name !== undefined) checkName(name);
   await refuseTakenName(ctx.db, source.tenant, name);
-  const from = await cloneSource(ctx, source, options.fromSnapshot);
+  const captured = await captureDisks(ctx, source);
+  const { guest, disk } = captured;
+  let clone: BoxRow;
+  try {
+    clone = await makeClone(ctx, source, name, options, {
+      guest,
+      disk,
+      goldenKey: source.golden_key,
+      diskSizeGb: source.disk_size_gb,
+      confirm: (tx) => captured.apply(tx),
+    });
+  } catch (error) {
+    await captured.discard();
+    throw error;
+  }
+  await captured.seal();
+  return clone;
+}
+
+async function fromSnapshotOf(ctx: EngineContext, source: BoxRow, name: string): Promise<CloneSource> {
+  const find = (db: Database) =>
+    db
+      .selectFrom('snapshots')
+      .selectAll()
+      .where('box_id', '=', source.id)
+      .where('name', '=', name)
+      .executeTakeFirst();
+  const gone = (): CryoboxError =>
+    new CryoboxError('not_found', `the box has no snapshot ${JSON.stringify(name)}`, { details: { name } });
+  const snapshot = await find(ctx.db);
+  if (!snapshot) throw gone();
+  return {
+    guest: snapshot.guest_layer,
+    disk: snapshot.disk_layer,
+    goldenKey: snapshot.golden_key,
+    diskSizeGb: snapshot.disk_size_gb,
+    confirm: async (tx) => {
+      // It may have been removed meanwhile; while it is there its layers are, too.
+      if ((await find(tx))?.id !== snapshot.id) throw gone();
+    },
+  };
+}
+
+async function makeClone(
+  ctx: EngineContext,
+  source: BoxRow,
+  name: string | undefined,
+  options: CloneOptions,
+  from: CloneSource,
+): Promise<BoxRow> {
   const made: LayerRow[] = [];
   try {
-    const heads = await newHeads(ctx, from, options, made);
+    const heads = {
+      guest: await newHead(ctx, from.guest, options, made),
+      disk: await newHead(ctx, from.disk, options, made),
+    };
     const row = clonedRow(source, name, from, heads);
     await ctx.commits.run(async (tx) => {
-      await from.captured?.apply(tx);
-      await insertClone(tx, row, made);
+      await from.confirm(tx);
+      await tx.insertInto('layers').values(made).execute();
+      await tx.insertInto('boxes').values(row).execute();
+      await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
     });
-    await from.captured?.seal();
     announce(ctx, row.id, 'created');
     ctx.counters.add(row.tenant, 'boxesCreatedTotal');
+    ctx.flattener.consider(row.id);
     return row;
   } catch (error) {
     for (const { id } of made) await ctx.layers.remove(id);
-    await from.captured?.discard();
     throw isUniqueViolation(error) && name !== undefined ? nameTaken(name) : error;
   }
 }
 
-async function cloneSource(
+async function newHead(
   ctx: EngineContext,
-  source: BoxRow,
-  snapshotName: string | undefined,
-): Promise<CloneSource> {
-  if (snapshotName === undefined) {
-    const captured = await captureDisks(ctx, source);
-    const { guest, disk } = captured;
-    return { guest, disk, captured, goldenKey: source.golden_key, diskSizeGb: source.disk_size_gb };
-  }
-  const snapshot = await ctx.db
-    .selectFrom('snapshots')
-    .selectAll()
-    .where('box_id', '=', source.id)
-    .where('name', '=', snapshotName)
-    .executeTakeFirst();
-  if (!snapshot) {
-    throw new CryoboxError('not_found', `the box has no snapshot ${JSON.stringify(snapshotName)}`);
-  }
-  const { guest_layer, disk_layer, golden_key, disk_size_gb } = snapshot;
-  return { guest: guest_layer, disk: disk_layer, goldenKey: golden_key, diskSizeGb: disk_size_gb };
-}
-
-async function newHeads(
-  ctx: EngineContext,
-  from: CloneSource,
+  layerId: string,
   options: CloneOptions,
   made: LayerRow[],
-): Promise<{ guest: string; disk: string }> {
-  const head = async (layerId: string): Promise<string> => {
-    // The captured layer's row may not be stored yet as sealed, but it is stored.
-    const parent = await requireLayer(ctx.db, layerId);
-    const base = options.cow === false ? await copyDisk(ctx, parent, options, made) : parent;
-    const row = await ctx.layers.newHead(base);
-    made.push(row);
-    return row.id;
-  };
-  return { guest: await head(from.guest), disk: await head(from.disk) };
+): Promise<string> {
+  let base = await requireLayer(ctx.db, layerId);
+  if (options.cow === false) {
+    base = await copyDisk(ctx, base, options);
+    made.push(base);
+  }
+  const head = await ctx.layers.newHead(base);
+  made.push(head);
+  return head.id;
 }
 
 function clonedRow(
@@ -119,13 +166,4 @@ function clonedRow(
     bytes_sent_total: 0,
     bytes_received_total: 0,
   };
-}
-
-async function insertClone(tx: Database, row: BoxRow, layers: readonly LayerRow[]): Promise<void> {
-  await tx
-    .insertInto('layers')
-    .values([...layers])
-    .execute();
-  await tx.insertInto('boxes').values(row).execute();
-  await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
 }

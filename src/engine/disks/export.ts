@@ -1,6 +1,6 @@
-import { stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { ExportOptions } from '../../api/index.js';
+import type { ByteSource, ExportOptions } from '../../api/index.js';
 import { type ArchiveFacts, type MemberSource, writeArchive } from '../../archive/index.js';
 import { ifExists } from '../../base/files.js';
 import { newId } from '../../base/ids.js';
@@ -11,7 +11,10 @@ import type { EngineContext } from '../context.js';
 import { notYet } from '../not-yet.js';
 import { captureDisks } from './capture.js';
 import { openDisk } from './copy.js';
-import { requireLayer } from './layers.js';
+import { slots } from './layers.js';
+
+/** Piece of an archive read at once. */
+const readBytes = 256 * 1024;
 
 /** Names of the members of an archive, in order. */
 export const archiveMembers = { guest: 'guest-rootfs.qcow2', disk: 'disk.qcow2' } as const;
@@ -63,8 +66,8 @@ export async function exportDisks(
   const chains: DiskChain[] = [];
   try {
     const members: MemberSource[] = [];
-    for (const slot of ['guest', 'disk'] as const) {
-      const chain = await openDisk(ctx, await requireLayer(ctx.db, disks[slot]));
+    for (const slot of slots) {
+      const chain = await openDisk(ctx, disks[slot]);
       chains.push(chain);
       members.push({ name: archiveMembers[slot], ...(await flattenStream(chain)) });
     }
@@ -75,6 +78,25 @@ export async function exportDisks(
   } finally {
     await Promise.all(chains.map((chain) => chain.close()));
   }
+}
+
+/**
+ * The bytes of an archive of held disks. It is made first and read then: its beginning says what is in it. The file
+ * has no name while it is read, so nothing is left however reading ends. Throws as {@link exportDisks}.
+ */
+export async function exportBytes(
+  ctx: EngineContext,
+  row: BoxRow,
+  disks: HeldDisks,
+  options: ExportOptions,
+): Promise<ByteSource> {
+  await using scratch = await ctx.scratch.take();
+  const path = await exportDisks(ctx, row, disks, join(scratch.path, 'archive'), options);
+  const handle = await open(path, 'r');
+  const stream = handle.createReadStream({ highWaterMark: readBytes, signal: options.signal });
+  // It is an error of whoever reads; unread, it is nobody's.
+  stream.on('error', () => undefined);
+  return stream;
 }
 
 async function archivePath(row: BoxRow, destination: string): Promise<string> {

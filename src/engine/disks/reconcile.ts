@@ -4,9 +4,7 @@ import { type BoxRow, holdOnly } from '../../store/index.js';
 import { requireRow } from '../boxes/rows.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
-import { requireLayer } from './layers.js';
-
-const column = { guest: 'guest_head', disk: 'disk_head' } as const;
+import { headColumn, requireLayer } from './layers.js';
 
 /**
  * Makes the database agree with what a running machine writes: a switch of heads that the machine has made and the
@@ -15,15 +13,17 @@ const column = { guest: 'guest_head', disk: 'disk_head' } as const;
  */
 export async function reconcileHeads(ctx: EngineContext, live: LiveBox, row: BoxRow): Promise<BoxRow> {
   const active = await activeHeads(live.machine.qmp);
-  const changed = (Object.keys(column) as DiskSlot[]).filter((slot) => {
+  const changed = (Object.keys(headColumn) as DiskSlot[]).filter((slot) => {
     const head = active[slot];
-    return head !== undefined && head !== row[column[slot]];
+    return head !== undefined && head !== row[headColumn[slot]];
   });
   if (changed.length === 0) return row;
+  const files = changed.map((slot) => active[slot] ?? '');
+  await ctx.layers.sync([...files, ...changed.map((slot) => row[headColumn[slot]])]);
   await ctx.commits.run(async (tx) => {
     const heads = { guest_head: row.guest_head, disk_head: row.disk_head };
     for (const slot of changed) {
-      const old = await requireLayer(tx, row[column[slot]]);
+      const old = await requireLayer(tx, row[headColumn[slot]]);
       const id = active[slot] ?? '';
       if (!(await ctx.layers.isHeadOn(id, old.id))) {
         throw new CryoboxError(
@@ -31,13 +31,16 @@ export async function reconcileHeads(ctx: EngineContext, live: LiveBox, row: Box
           `the machine of box ${row.id} writes ${id}, which is not on ${old.id}`,
         );
       }
-      const head = { ...ctx.layers.newRow({ ...old, parent_id: old.id, kind: 'qcow2', state: 'head' }), id };
+      const size_bytes = await ctx.layers.allocatedBytes(id);
+      const created_at = Date.now();
+      const head = { ...old, id, kind: 'qcow2', parent_id: old.id, size_bytes, sha256: null, created_at };
       await tx.insertInto('layers').values(head).execute();
       await tx.updateTable('layers').set({ state: 'sealed' }).where('id', '=', old.id).execute();
-      heads[column[slot]] = id;
+      heads[headColumn[slot]] = id;
     }
     await tx.updateTable('boxes').set(heads).where('id', '=', row.id).execute();
     await holdOnly(tx, `box:${row.id}`, [heads.guest_head, heads.disk_head]);
   });
+  for (const slot of changed) await ctx.layers.seal(row[headColumn[slot]]);
   return await requireRow(ctx.db, row.id);
 }

@@ -7,7 +7,15 @@ import type {
 } from '../../api/index.js';
 import { newId } from '../../base/ids.js';
 import { CryoboxError } from '../../errors.js';
-import { hold, holdOnly, isUniqueViolation, release, type SnapshotRow } from '../../store/index.js';
+import {
+  type BoxRow,
+  hold,
+  holdOnly,
+  isUniqueViolation,
+  type LayerRow,
+  release,
+  type SnapshotRow,
+} from '../../store/index.js';
 import { exclusively } from '../boxes/locked.js';
 import { announce, requireRow } from '../boxes/rows.js';
 import type { EngineContext } from '../context.js';
@@ -90,30 +98,10 @@ export class EngineSnapshots implements Snapshots {
     const ctx = this.#ctx;
     await exclusively(ctx, this.#boxId, 'snapshot.restore', async (box) => {
       const snapshot = await this.#require(name);
-      const heads = await Promise.all(
-        [snapshot.guest_layer, snapshot.disk_layer].map(async (id) =>
-          ctx.layers.newHead(await requireLayer(ctx.db, id)),
-        ),
-      );
-      const [guest, disk] = heads.map(({ id }) => id) as [string, string];
-      await ctx.commits.run(async (tx) => {
-        await tx.insertInto('layers').values(heads).execute();
-        await tx
-          .updateTable('boxes')
-          .set({
-            guest_head: guest,
-            disk_head: disk,
-            golden_key: snapshot.golden_key,
-            disk_size_gb: snapshot.disk_size_gb,
-            snapshot_id: snapshot.id,
-            updated_at: Date.now(),
-          })
-          .where('id', '=', box.id)
-          .execute();
-        await holdOnly(tx, `box:${box.id}`, [guest, disk]);
-      });
+      await putBack(ctx, box, snapshot);
       announce(ctx, box.id, 'restored');
       ctx.gc.soon();
+      ctx.flattener.consider(box.id);
     });
   }
 
@@ -144,6 +132,33 @@ export class EngineSnapshots implements Snapshots {
     throw new CryoboxError('not_found', `the box has no snapshot ${JSON.stringify(name)}`, {
       details: { name },
     });
+  }
+}
+
+/** Gives a box new empty heads on a snapshot's layers, in one commit; what was written since is garbage then. */
+async function putBack(ctx: EngineContext, box: BoxRow, snapshot: SnapshotRow): Promise<void> {
+  const heads: LayerRow[] = [];
+  try {
+    for (const id of [snapshot.guest_layer, snapshot.disk_layer]) {
+      heads.push(await ctx.layers.newHead(await requireLayer(ctx.db, id)));
+    }
+    const [guest, disk] = heads.map(({ id }) => id) as [string, string];
+    const changes = {
+      guest_head: guest,
+      disk_head: disk,
+      golden_key: snapshot.golden_key,
+      disk_size_gb: snapshot.disk_size_gb,
+      snapshot_id: snapshot.id,
+      updated_at: Date.now(),
+    };
+    await ctx.commits.run(async (tx) => {
+      await tx.insertInto('layers').values(heads).execute();
+      await tx.updateTable('boxes').set(changes).where('id', '=', box.id).execute();
+      await holdOnly(tx, `box:${box.id}`, [guest, disk]);
+    });
+  } catch (error) {
+    for (const { id } of heads) await ctx.layers.remove(id);
+    throw error;
   }
 }
 

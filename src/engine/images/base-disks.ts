@@ -99,23 +99,17 @@ export class BaseDisks {
     const { layers: files, logger } = this.#needs;
     const virtual_bytes = sizeGb * bytesPerGb;
     const layer = files.newRow({ kind: 'raw', parent_id: null, state: 'sealed', virtual_bytes });
-    return await files.whileWriting(layer.id, async () => {
-      const { buildMs } = await buildBaseDisk({
-        path: files.path(layer.id),
-        identity: image.manifestDigest,
-        layers,
-        sizeBytes: virtual_bytes,
-        signal: options.signal,
-        onProgress: ({ bytes, layer: index }) =>
-          options.onProgress?.({ stage: 'unpack', item: image.layers[index]?.digest, doneBytes: bytes }),
-      });
-      logger.info('built a base disk', {
-        image: image.manifestDigest,
-        sizeGb,
-        buildMs: Math.round(buildMs),
-      });
-      return await this.#publish(layer, image.manifestDigest, sizeGb);
+    const { buildMs } = await buildBaseDisk({
+      path: files.path(layer.id),
+      identity: image.manifestDigest,
+      layers,
+      sizeBytes: virtual_bytes,
+      signal: options.signal,
+      onProgress: ({ bytes, layer: index }) =>
+        options.onProgress?.({ stage: 'unpack', item: image.layers[index]?.digest, doneBytes: bytes }),
     });
+    logger.info('built a base disk', { image: image.manifestDigest, sizeGb, buildMs: Math.round(buildMs) });
+    return await this.#publish(layer, image.manifestDigest, sizeGb);
   }
 
   async #publish(layer: LayerRow, manifestDigest: string, sizeGb: number): Promise<LayerRow> {

@@ -1,4 +1,4 @@
-import { open, rm, writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncDirectory, syncFile } from '../../base/files.js';
 import { newId } from '../../base/ids.js';
@@ -122,7 +122,7 @@ async function bootAndFreeze(
     return { state: await saveDeviceState(machine.qmp, machine.directory), bootMs };
   } finally {
     await machine.kill();
-    await rm(layers.path(head.id), { force: true });
+    await layers.remove(head.id);
   }
 }
 

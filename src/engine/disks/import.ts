@@ -1,0 +1,176 @@
+import { resolve } from 'node:path';
+import { type ByteSource, boxLimits, type ProgressOptions } from '../../api/index.js';
+import { isOurs, type ReadArchive, type ReadMember, readArchive } from '../../archive/index.js';
+import { throwIfCancelled } from '../../base/abort.js';
+import { newId } from '../../base/ids.js';
+import { readHeader } from '../../disk/index.js';
+import { CryoboxError } from '../../errors.js';
+import { type BoxRow, hold, isUniqueViolation, type LayerRow } from '../../store/index.js';
+import { armTimers } from '../boxes/idle.js';
+import { nameTaken, refuseTakenName } from '../boxes/names.js';
+import { announce } from '../boxes/rows.js';
+import { checkName } from '../boxes/validate.js';
+import type { EngineContext } from '../context.js';
+import { archiveMembers } from './export.js';
+import { type ImportFacts, importFacts } from './import-facts.js';
+import { requireLayer } from './layers.js';
+
+const bytesPerGb = 1024 ** 3;
+/** The guest's own disk is small; this leaves room for what it may become. */
+const maxGuestDiskBytes = bytesPerGb;
+
+/** The heads of a box that is being made, what they stand on, and the golden machine they belong to. */
+interface ImportedDisks {
+  readonly guestHead: LayerRow;
+  readonly diskHead: LayerRow;
+  readonly goldenKey: string;
+  readonly diskSizeGb: number;
+}
+
+/**
+ * Makes a stopped box from an archive. Nothing is published before all of it is verified; nothing of the archive is
+ * trusted: ids are new, options are checked as those of a new box. Throws `archive_invalid`, `payload_too_large`,
+ * `invalid_argument`, `already_exists`, `not_found` without the file, `disk_full`, `cancelled`; nothing is left then.
+ */
+export async function importBox(
+  ctx: EngineContext,
+  tenant: string,
+  archive: string | ByteSource,
+  options: ProgressOptions & { readonly name?: string },
+): Promise<BoxRow> {
+  const { name, signal, onProgress } = options;
+  if (name !== undefined) checkName(name);
+  await refuseTakenName(ctx.db, tenant, name);
+  await using scratch = await ctx.scratch.take();
+  const source = typeof archive === 'string' ? resolve(archive) : archive;
+  const read = await readArchive({ source, directory: scratch.path, durable: true, signal, onProgress });
+  const facts = importFacts(read.manifest);
+  const made: LayerRow[] = [];
+  try {
+    const disks = await publishDisks(ctx, read, facts, made);
+    throwIfCancelled(signal, 'the import');
+    const row = importedRow(tenant, name, facts, disks);
+    await ctx.commits.run(async (tx) => {
+      await tx.insertInto('layers').values(made).execute();
+      await tx.insertInto('boxes').values(row).execute();
+      await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
+    });
+    announce(ctx, row.id, 'created');
+    ctx.counters.add(tenant, 'boxesCreatedTotal');
+    armTimers(ctx, row);
+    return row;
+  } catch (error) {
+    for (const { id } of made) await ctx.layers.remove(id);
+    throw isUniqueViolation(error) && name !== undefined ? nameTaken(name) : error;
+  }
+}
+
+async function publishDisks(
+  ctx: EngineContext,
+  read: ReadArchive,
+  facts: ImportFacts,
+  made: LayerRow[],
+): Promise<ImportedDisks> {
+  const disk = requireMember(read, archiveMembers.disk);
+  const diskBytes = (await readHeader(disk.path)).virtualSizeBytes;
+  const diskSizeGb = facts.diskSizeGb ?? Math.ceil(diskBytes / bytesPerGb);
+  refuseOver(diskBytes, Math.min(diskSizeGb, boxLimits.diskSizeGb.max) * bytesPerGb, disk);
+  let goldenKey = facts.goldenKey;
+  let guestBase: LayerRow;
+  if (isOurs(read.manifest)) {
+    const guest = requireMember(read, archiveMembers.guest);
+    const guestBytes = (await readHeader(guest.path)).virtualSizeBytes;
+    refuseOver(guestBytes, maxGuestDiskBytes, guest);
+    guestBase = await publish(ctx, guest, guestBytes, made);
+  } else {
+    // BoxLite keeps no guest disk of its own in an archive.
+    const golden = await ctx.goldens.get({ cpus: facts.cpus, memoryMiB: facts.memoryMiB });
+    goldenKey = golden.key;
+    guestBase = await requireLayer(ctx.db, golden.row.guest_layer);
+  }
+  const diskBase = await publish(ctx, disk, diskBytes, made);
+  // Before the commit names them, the files' names are durable.
+  await ctx.layers.sync([]);
+  const guestHead = await newHead(ctx, guestBase, guestBase.virtual_bytes, made);
+  const diskHead = await newHead(ctx, diskBase, diskSizeGb * bytesPerGb, made);
+  return { guestHead, diskHead, goldenKey, diskSizeGb };
+}
+
+function requireMember(read: ReadArchive, name: string): ReadMember {
+  const member = read.members.find((candidate) => candidate.name === name);
+  if (member) return member;
+  throw new CryoboxError('archive_invalid', `archive: it holds no ${name}`);
+}
+
+function refuseOver(bytes: number, limitBytes: number, member: ReadMember): void {
+  if (bytes <= limitBytes) return;
+  throw new CryoboxError(
+    'archive_invalid',
+    `archive: ${member.name} is a disk of ${bytes} bytes, at most ${limitBytes} are allowed`,
+  );
+}
+
+async function publish(
+  ctx: EngineContext,
+  member: ReadMember,
+  virtualBytes: number,
+  made: LayerRow[],
+): Promise<LayerRow> {
+  const facts = { kind: 'qcow2', parent_id: null, state: 'sealed', virtual_bytes: virtualBytes };
+  const row = { ...ctx.layers.newRow(facts), sha256: member.sha256 };
+  made.push(row);
+  const sealed = await ctx.layers.publish(row, member.path);
+  made[made.indexOf(row)] = sealed;
+  return sealed;
+}
+
+async function newHead(
+  ctx: EngineContext,
+  base: LayerRow,
+  virtualBytes: number,
+  made: LayerRow[],
+): Promise<LayerRow> {
+  const head = await ctx.layers.newHead(base, virtualBytes);
+  made.push(head);
+  return head;
+}
+
+function importedRow(
+  tenant: string,
+  name: string | undefined,
+  facts: ImportFacts,
+  disks: ImportedDisks,
+): BoxRow {
+  const now = Date.now();
+  return {
+    id: newId('box'),
+    tenant,
+    name: name ?? null,
+    status: 'stopped',
+    created_at: now,
+    updated_at: now,
+    image: facts.image,
+    template: null,
+    cpus: facts.cpus,
+    memory_mib: facts.memoryMiB,
+    disk_size_gb: disks.diskSizeGb,
+    config: JSON.stringify(facts.config),
+    auto_stop: 0,
+    auto_stop_action: 'stop',
+    auto_delete: 0,
+    auto_resume: 1,
+    detach: 1,
+    labels: JSON.stringify(facts.labels),
+    guest_head: disks.guestHead.id,
+    disk_head: disks.diskHead.id,
+    golden_key: disks.goldenKey,
+    snapshot_id: null,
+    failure: null,
+    stages: '{}',
+    last_active_at: now,
+    commands_total: 0,
+    exec_errors_total: 0,
+    bytes_sent_total: 0,
+    bytes_received_total: 0,
+  };
+}

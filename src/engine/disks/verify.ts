@@ -1,0 +1,130 @@
+import { stat } from 'node:fs/promises';
+import type { ProgressOptions, VerifyResult } from '../../api/index.js';
+import { throwIfCancelled } from '../../base/abort.js';
+import { ifExists } from '../../base/files.js';
+import { checkImage, readHeader } from '../../disk/index.js';
+import { messageOf } from '../../errors.js';
+import type { LayerRow } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+
+type Problem = VerifyResult['problems'][number];
+
+/**
+ * Checks the database against the files: every layer is there, is what its row says and stands on what its row names;
+ * disk images are sound; sealed layers have the hash they had when they were first hashed. A layer without a hash gets
+ * one. Throws `cancelled`.
+ */
+export async function verifyHome(ctx: EngineContext, options: ProgressOptions): Promise<VerifyResult> {
+  const rows = await ctx.db.selectFrom('layers').selectAll().orderBy('id').execute();
+  const problems: Problem[] = [];
+  const sealed = rows.filter(({ state }) => state === 'sealed');
+  const totalBytes = sealed.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
+  let doneBytes = 0;
+  for (const row of rows) {
+    throwIfCancelled(options.signal, 'the verification');
+    const onBytes = (bytes: number): void => {
+      doneBytes += bytes;
+      options.onProgress?.({ stage: 'verify', item: row.id, doneBytes, totalBytes });
+    };
+    for (const problem of await layerProblems(ctx, row, { signal: options.signal, onBytes })) {
+      // Meanwhile it may have been removed, flattened or sealed: only what is still so is a problem.
+      const now = await ctx.db.selectFrom('layers').selectAll().where('id', '=', row.id).executeTakeFirst();
+      if (now && now.parent_id === row.parent_id && now.state === row.state) {
+        problems.push({ what: row.id, problem });
+      }
+    }
+  }
+  problems.push(...(await referenceProblems(ctx)));
+  return { ok: problems.length === 0, checkedLayers: rows.length, problems };
+}
+
+interface CheckOptions {
+  readonly signal?: AbortSignal;
+  readonly onBytes: (bytes: number) => void;
+}
+
+async function layerProblems(ctx: EngineContext, row: LayerRow, options: CheckOptions): Promise<string[]> {
+  const path = ctx.layers.path(row.id);
+  const facts = await ifExists(stat(path));
+  if (!facts) return ['its file is missing'];
+  const problems: string[] = [];
+  try {
+    if (row.kind === 'qcow2') problems.push(...(await imageProblems(ctx, row)));
+    if (row.kind === 'raw' && facts.size !== row.virtual_bytes) {
+      problems.push(`its file has ${facts.size} bytes, expected ${row.virtual_bytes}`);
+    }
+    if (row.state === 'sealed') {
+      if ((facts.mode & 0o222) !== 0) problems.push('its file can be written, and it is sealed');
+      problems.push(...(await hashProblems(ctx, row, options)));
+    }
+  } catch (error) {
+    throwIfCancelled(options.signal, 'the verification');
+    problems.push(messageOf(error));
+  }
+  return problems;
+}
+
+async function imageProblems(ctx: EngineContext, row: LayerRow): Promise<string[]> {
+  const path = ctx.layers.path(row.id);
+  const problems: string[] = [];
+  const { backing, virtualSizeBytes } = await readHeader(path);
+  if ((backing?.name ?? null) !== row.parent_id) {
+    problems.push(
+      `its header names ${backing?.name ?? 'no backing file'}, expected ${row.parent_id ?? 'none'}`,
+    );
+  }
+  if (virtualSizeBytes !== row.virtual_bytes) {
+    problems.push(`its disk has ${virtualSizeBytes} bytes, expected ${row.virtual_bytes}`);
+  }
+  // The tables of a disk that a machine writes are partly in that machine's memory.
+  if (await isWritten(ctx, row.id)) return problems;
+  const { corruptions, problems: found } = await checkImage(path);
+  if (corruptions > 0) problems.push(`${corruptions} corruptions, the first: ${found[0]?.message}`);
+  return problems;
+}
+
+async function isWritten(ctx: EngineContext, layerId: string): Promise<boolean> {
+  const box = await ctx.db
+    .selectFrom('boxes')
+    .select('id')
+    .where((q) => q.or([q('guest_head', '=', layerId), q('disk_head', '=', layerId)]))
+    .executeTakeFirst();
+  return box !== undefined && ctx.live.get(box.id) !== undefined;
+}
+
+async function hashProblems(ctx: EngineContext, row: LayerRow, options: CheckOptions): Promise<string[]> {
+  const sha256 = await ctx.hasher.hash(row, options);
+  if (row.sha256 === null) {
+    await ctx.db
+      .updateTable('layers')
+      .set({ sha256 })
+      .where('id', '=', row.id)
+      .where('sha256', 'is', null)
+      .execute();
+    return [];
+  }
+  return sha256 === row.sha256 ? [] : [`its content changed: the hash is ${sha256}, expected ${row.sha256}`];
+}
+
+/** Rows that point at layers must hold them, else they would be collected. */
+async function referenceProblems(ctx: EngineContext): Promise<Problem[]> {
+  const held = new Set(
+    (await ctx.db.selectFrom('layer_holds').selectAll().execute()).map(
+      ({ holder, layer_id }) => `${holder} ${layer_id}`,
+    ),
+  );
+  const boxes = await ctx.db.selectFrom('boxes').select(['id', 'guest_head', 'disk_head']).execute();
+  const snapshots = await ctx.db
+    .selectFrom('snapshots')
+    .select(['id', 'guest_layer', 'disk_layer'])
+    .execute();
+  const needs = [
+    ...boxes.map((it) => ({ holder: `box:${it.id}`, layers: [it.guest_head, it.disk_head] })),
+    ...snapshots.map((it) => ({ holder: `snapshot:${it.id}`, layers: [it.guest_layer, it.disk_layer] })),
+  ];
+  return needs.flatMap(({ holder, layers }) =>
+    layers
+      .filter((layer) => !held.has(`${holder} ${layer}`))
+      .map((layer) => ({ what: holder, problem: `it does not hold ${layer}, which it needs` })),
+  );
+}

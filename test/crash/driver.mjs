@@ -1,0 +1,30 @@
+// One engine in a process of its own, which a test kills: node driver.mjs '{"home", "act", "kill", "trace"}'.
+import { planFaults } from '../../dist/base/faults.js';
+import { Engine } from '../../dist/engine/index.js';
+
+const { home, act, kill, trace } = JSON.parse(process.argv[2]);
+const box = async (runtime) => await runtime.get('b');
+
+/** What is done between the first fault point and the last. */
+const acts = {
+  snapshot: async (runtime) => await (await box(runtime)).snapshot.create('new'),
+  restore: async (runtime) => await (await box(runtime)).snapshot.restore('s1'),
+  'snapshot-remove': async (runtime) => await (await box(runtime)).snapshot.remove('s1'),
+  clone: async (runtime) => await (await box(runtime)).clone('c'),
+  'clone-snapshot': async (runtime) => await (await box(runtime)).clone('c', { fromSnapshot: 's1' }),
+  'clone-full': async (runtime) => await (await box(runtime)).clone('c', { fromSnapshot: 's1', cow: false }),
+  export: async (runtime) => await (await box(runtime)).export(`${home}/out/e.boxsnap`),
+  import: async (runtime) => await runtime.import(`${home}/out/given.boxsnap`, { name: 'i' }),
+  gc: async (runtime) => await runtime.gc(),
+  remove: async (runtime) => await (await box(runtime)).remove(),
+  create: async (runtime) => await runtime.create({ image: 'tiny', name: 'n', detach: true }),
+  open: async () => undefined,
+};
+
+const plan = { kill, trace };
+if (act === 'open') planFaults(plan);
+const engine = await Engine.open({ home, poolSize: 0 });
+if (act !== 'open') planFaults(plan);
+await acts[act](engine.runtime());
+planFaults(undefined);
+await engine.close();
