@@ -21,6 +21,7 @@ export async function createBox(ctx: EngineContext, tenant: string, options: Cre
   // The image may be removed meanwhile: what it is made of stays until the box holds it.
   const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, options));
   announce(ctx, stored.id, 'created');
+  ctx.counters.add(tenant, 'boxesCreatedTotal');
   await bringUp(ctx, stored, options.signal);
   return stored;
 }
@@ -54,9 +55,6 @@ async function storeBox(ctx: EngineContext, tenant: string, options: CreateOptio
     await ctx.layers.remove(heads.disk.id);
     throw isUniqueViolation(error) ? nameTaken(options.name ?? '') : error;
   }
-  announce(ctx, stored.id, 'created');
-  ctx.counters.add(tenant, 'boxesCreatedTotal');
-  await bringUp(ctx, stored, options.signal);
   return stored;
 }
 
