@@ -14,6 +14,7 @@ import type { LayerFiles } from './layer-files.js';
 import type { LiveBoxes } from './live.js';
 import type { Goldens } from './machines/golden.js';
 import type { MachinePool } from './machines/pool.js';
+import type { MemoryMerger } from './memory/merger.js';
 import type { Scratch } from './scratch.js';
 import type { IdleTimers } from './timers.js';
 
@@ -49,6 +50,7 @@ export interface EngineContext {
   readonly scratch: Scratch;
   readonly flattener: ChainKeeper;
   readonly hasher: LayerHasher;
+  readonly merger: MemoryMerger;
   readonly images: ImageStore;
   readonly timers: IdleTimers;
   readonly counters: Counters;
