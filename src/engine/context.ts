@@ -14,7 +14,6 @@ import type { LayerFiles } from './layer-files.js';
 import type { LiveBoxes } from './live.js';
 import type { Goldens } from './machines/golden.js';
 import type { MachinePool } from './machines/pool.js';
-import type { MemoryMerger } from './memory/merger.js';
 import type { Scratch } from './scratch.js';
 import type { IdleTimers } from './timers.js';
 
@@ -24,6 +23,14 @@ export interface ChainKeeper {
   consider(boxId: string): void;
   /** Makes room for one more layer, at once if there is none. Called under the box's lock. Throws `disk_full`. */
   makeRoom(row: BoxRow): Promise<void>;
+  /** Waits for what is under way. */
+  close(): Promise<void>;
+}
+
+/** Keeps memories near to what can be mapped. */
+export interface MemoryKeeper {
+  /** Merges a memory in the background, if it is deep or far from what can be mapped. */
+  consider(memoryId: string): void;
   /** Waits for what is under way. */
   close(): Promise<void>;
 }
@@ -50,7 +57,7 @@ export interface EngineContext {
   readonly scratch: Scratch;
   readonly flattener: ChainKeeper;
   readonly hasher: LayerHasher;
-  readonly merger: MemoryMerger;
+  readonly merger: MemoryKeeper;
   readonly images: ImageStore;
   readonly timers: IdleTimers;
   readonly counters: Counters;

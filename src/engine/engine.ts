@@ -124,7 +124,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     goldens: new Goldens(needs),
     pool: new MachinePool(needs, pool),
     live: new LiveBoxes(),
-    merger: new MemoryMerger(),
+    merger: new MemoryMerger(() => ctx),
     activities: new Map(),
     boxLocks: new KeyedMutex(),
     gc: new GarbageCollector({ db, layers, paths, scratch, images: images.contents, logger }),

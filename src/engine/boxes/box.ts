@@ -29,7 +29,6 @@ import { EngineFiles } from '../exec/files.js';
 import { type ForkOptions, forkBox } from '../memory/fork.js';
 import { pauseBox } from '../memory/pause.js';
 import { resumeBox } from '../memory/resume.js';
-import { notYet } from '../not-yet.js';
 import { readConsole } from './console.js';
 import { armTimers } from './idle.js';
 import { exclusively } from './locked.js';

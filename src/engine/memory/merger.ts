@@ -2,7 +2,7 @@ import { Mutex } from '../../base/mutex.js';
 import { CryoboxError, messageOf } from '../../errors.js';
 import { type LayerMap, materialiseFlat, planResume, wantsMerge } from '../../memory/index.js';
 import { hold, holdOnly, type LayerRow, type MemoryRow } from '../../store/index.js';
-import type { EngineContext } from '../context.js';
+import type { EngineContext, MemoryKeeper } from '../context.js';
 import { openMemory } from './layers.js';
 import { flatCandidates } from './source.js';
 
@@ -13,20 +13,27 @@ import { flatCandidates } from './source.js';
 const graceMs = 60_000;
 
 /** Makes flat layers, one at a time, of memories that are deep or far from what can be mapped. */
-export class MemoryMerger {
+export class MemoryMerger implements MemoryKeeper {
+  readonly #context: () => EngineContext;
   readonly #mutex = new Mutex();
   readonly #timers = new Set<NodeJS.Timeout>();
 
+  constructor(context: () => EngineContext) {
+    this.#context = context;
+  }
+
   /** Merges a memory in the background, if it wants that. */
-  soon(ctx: EngineContext, memoryId: string): void {
-    this.merge(ctx, memoryId).catch((error: unknown) => {
+  consider(memoryId: string): void {
+    const ctx = this.#context();
+    this.merge(memoryId).catch((error: unknown) => {
       if (ctx.closing.signal.aborted) return;
       ctx.logger.warn('cannot merge memory layers', { memory: memoryId, reason: messageOf(error) });
     });
   }
 
   /** Merges a memory if it wants that and is still there. Returns whether it did. */
-  async merge(ctx: EngineContext, memoryId: string): Promise<boolean> {
+  async merge(memoryId: string): Promise<boolean> {
+    const ctx = this.#context();
     return await this.#mutex.run(async () => {
       if (ctx.closing.signal.aborted) return false;
       const memory = await ctx.db

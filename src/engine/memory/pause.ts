@@ -32,5 +32,5 @@ export async function pauseBox(ctx: EngineContext, row: BoxRow): Promise<void> {
   announce(ctx, row.id, 'paused');
   await endMachine(ctx, live);
   await captured.seal();
-  ctx.merger.soon(ctx, captured.memory.id);
+  ctx.merger.consider(captured.memory.id);
 }

@@ -67,7 +67,7 @@ async function takeRunning(
   }
   live.memory.memoryId = memory.id;
   await captured.seal();
-  ctx.merger.soon(ctx, memory.id);
+  ctx.merger.consider(memory.id);
   return { memory, guestPauseMs };
 }
 
