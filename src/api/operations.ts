@@ -42,6 +42,7 @@ export const operations = {
     activity: 'starting',
     otherwise: 'Resume the box instead',
   },
+  'start.discardMemory': { from: [...halted, 'running', 'paused'], exclusive: true, activity: 'starting' },
   stop: { from: any, exclusive: true },
   remove: { from: any, exclusive: true },
   exec: { from: ['running'], wakes: ['configured', 'stopped', 'paused'], exclusive: false },
@@ -77,6 +78,7 @@ export const operations = {
     activity: 'forking',
     otherwise: 'Start the box first',
   },
+  'fork.fromSnapshot': { from: any, exclusive: true, activity: 'forking' },
   'template.create': {
     from: ['running', 'paused'],
     exclusive: true,

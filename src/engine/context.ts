@@ -27,6 +27,14 @@ export interface ChainKeeper {
   close(): Promise<void>;
 }
 
+/** Keeps memories near to what can be mapped. */
+export interface MemoryKeeper {
+  /** Merges a memory in the background, if it is deep or far from what can be mapped. */
+  consider(memoryId: string): void;
+  /** Waits for what is under way. */
+  close(): Promise<void>;
+}
+
 /** What every part of an engine shares. */
 export interface EngineContext {
   readonly paths: HomePaths;
@@ -49,6 +57,7 @@ export interface EngineContext {
   readonly scratch: Scratch;
   readonly flattener: ChainKeeper;
   readonly hasher: LayerHasher;
+  readonly merger: MemoryKeeper;
   readonly images: ImageStore;
   readonly timers: IdleTimers;
   readonly counters: Counters;

@@ -18,6 +18,7 @@ import { LiveBoxes } from './live.js';
 import { type HomeLock, lockHome } from './lock.js';
 import { Goldens } from './machines/golden.js';
 import { MachinePool } from './machines/pool.js';
+import { MemoryMerger } from './memory/merger.js';
 import { recover } from './recovery.js';
 import { EngineRuntime } from './runtime.js';
 import { Scratch } from './scratch.js';
@@ -90,6 +91,7 @@ export class Engine implements AsyncDisposable {
     await ctx.images.close();
     await ctx.flattener.close();
     await ctx.hasher.close();
+    await ctx.merger.close();
     await ctx.gc.close();
     await ctx.counters.flush();
     for (const live of ctx.live.all()) {
@@ -122,6 +124,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     goldens: new Goldens(needs),
     pool: new MachinePool(needs, pool),
     live: new LiveBoxes(),
+    merger: new MemoryMerger(() => ctx),
     activities: new Map(),
     boxLocks: new KeyedMutex(),
     gc: new GarbageCollector({ db, layers, paths, scratch, images: images.contents, logger }),

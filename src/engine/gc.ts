@@ -9,6 +9,7 @@ import { type Database, garbageLayers } from '../store/index.js';
 import type { HomePaths } from './home.js';
 import type { ImageContents } from './images/contents.js';
 import type { LayerFiles } from './layer-files.js';
+import { sweepMemories } from './memory/rows.js';
 import type { Scratch } from './scratch.js';
 
 /** A folder of a machine that has no row yet: nothing takes this long. */
@@ -56,6 +57,7 @@ export class GarbageCollector {
   async run(options: { readonly dryRun: boolean; readonly minPullAgeMs?: number }): Promise<GcResult> {
     return await this.#mutex.run(async () => {
       const { dryRun, minPullAgeMs = 0 } = options;
+      if (!dryRun) await sweepMemories(this.#needs.db);
       const removed = [
         // Blobs first: base disks of images that are gone become layers without a holder.
         ...(await this.#needs.images.collect({ dryRun, minAgeMs: minPullAgeMs })),

@@ -1,6 +1,22 @@
 import type { AgentClient } from '../guest/index.js';
 import type { Machine } from '../machine/index.js';
 
+/** Where the memory of a running machine came from: what its next capture is compared with. */
+export interface MachineMemory {
+  /** The flat layer it maps; null: its memory is its own, and came from a page server. */
+  readonly baseLayer: string | null;
+  /** What it was restored from or last captured as; null: the golden machine whose memory is `baseLayer`. */
+  memoryId: string | null;
+  /** The process that supplies it, while it does. */
+  readonly pager?: Pager | undefined;
+}
+
+/** A process that supplies a machine's memory. */
+export interface Pager {
+  /** Tells it that the box is in use: the working set is written down, and the rest of memory follows. */
+  settle(): void;
+}
+
 /** A box whose machine runs. */
 export interface LiveBox {
   readonly boxId: string;
@@ -9,6 +25,7 @@ export interface LiveBox {
   readonly agent: AgentClient;
   /** A number that exists only in the box's memory. */
   readonly run: string;
+  readonly memory: MachineMemory;
   /** Command lines of executions started by this engine, by id; the agent keeps the first word only. */
   readonly commands: Map<string, readonly string[]>;
   /** What the guest's processors had done when they were last looked at. */
@@ -17,7 +34,7 @@ export interface LiveBox {
 
 /** A box whose machine has just come to run, or was taken over. */
 export function newLiveBox(
-  parts: Pick<LiveBox, 'boxId' | 'machineId' | 'machine' | 'agent' | 'run'>,
+  parts: Pick<LiveBox, 'boxId' | 'machineId' | 'machine' | 'agent' | 'run' | 'memory'>,
 ): LiveBox {
   return { ...parts, commands: new Map(), cpu: {} };
 }

@@ -20,6 +20,8 @@ import type { EngineContext } from './context.js';
 import { reconcileHeads } from './disks/reconcile.js';
 import { repairLayers } from './disks/repair.js';
 import { newLiveBox } from './live.js';
+import { pagerState, watchPager } from './memory/adopt-pager.js';
+import { repause } from './memory/lost.js';
 
 /** An agent answers at once unless its machine was left standing still or is overloaded. */
 const adoptTimeoutMs = 15_000;
@@ -62,6 +64,11 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
   if (box?.status !== 'running') return false;
   const user: MachineUser | undefined =
     row.uid === null ? undefined : { uid: row.uid, gid: row.gid ?? row.uid };
+  const server = await pagerState(ctx, row, boxId);
+  if (server === 'lost') {
+    await repause(ctx, boxId, row.memory_id ?? '', 'the page server ended while no engine was there');
+    return false;
+  }
   try {
     const process = { pid: row.pid, startTicks: row.start_ticks };
     const machine = await Machine.adopt(join(ctx.paths.machines, row.id), process, user);
@@ -70,10 +77,12 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: adoptTimeoutMs });
     // It may also have ended while the guest was frozen for a snapshot.
     await agent.system.thaw().catch(ignoreNotFrozen);
-    const live = newLiveBox({ boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '' });
+    const memory = { baseLayer: row.base_layer, memoryId: row.memory_id };
+    const live = newLiveBox({ boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '', memory });
     await reconcileHeads(ctx, live, box);
     ctx.live.set(live);
     watchMachine(ctx, live);
+    if (server === 'alive') watchPager(ctx, live, row);
     return true;
   } catch (error) {
     ctx.logger.warn('cannot take over a machine', { box: boxId, reason: messageOf(error) });

@@ -26,11 +26,13 @@ import type { EngineContext } from './context.js';
 import { importBox } from './disks/import.js';
 import { verifyHome } from './disks/verify.js';
 import { EngineImages } from './images/images.js';
+import { EngineTemplates } from './memory/templates.js';
 import { notYet } from './not-yet.js';
 
 /** One tenant's view of an engine. */
 export class EngineRuntime implements Runtime {
   readonly images: Images;
+  readonly templates: Templates;
   readonly #ctx: EngineContext;
   readonly #tenant: string;
   /** Boxes made here that end with this runtime. */
@@ -43,10 +45,7 @@ export class EngineRuntime implements Runtime {
     this.#onClose = onClose;
     this.#tenant = tenant;
     this.images = new EngineImages(ctx, tenant);
-  }
-
-  get templates(): Templates {
-    throw notYet('templates');
+    this.templates = new EngineTemplates(ctx, tenant);
   }
 
   get volumes(): Volumes {

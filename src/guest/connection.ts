@@ -190,6 +190,26 @@ export class AgentConnection {
     return stream;
   }
 
+  /**
+   * Waits until the agent has taken up everything sent so far, and keeps back what is sent from then on until the
+   * returned function is called. @throws as {@link request}.
+   */
+  async hold(options: RequestOptions = {}): Promise<() => void> {
+    const answered = this.request('sys.ping', { echo: '' }, options);
+    answered.catch(() => undefined);
+    // The ping leaves at the end of this turn's microtasks; the next turn is behind it.
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#socket.cork();
+    const release = () => this.#socket.uncork();
+    try {
+      await answered;
+      return release;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
   /** Ends the connection. Executions in the guest go on. */
   close(): void {
     this.#fail(new CryoboxError('cancelled', 'the connection to the agent was closed'));

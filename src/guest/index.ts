@@ -44,6 +44,14 @@ export class AgentClient {
     return dial(this.#connection, options);
   }
 
+  /**
+   * Keeps everything for the agent back until the returned function is called: for a moment in which the machine stands
+   * still and its memory must not change. @throws CryoboxError `timeout`, `machine_failed`.
+   */
+  async hold(timeoutMs: number): Promise<() => void> {
+    return this.#connection.hold({ timeoutMs });
+  }
+
   /** Ends the connection; the machine and its executions go on. */
   close(): void {
     this.#connection.close();

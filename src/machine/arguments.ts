@@ -10,6 +10,8 @@ export const machineFiles = {
   incomingSocket: 'incoming.sock',
   outgoingSocket: 'outgoing.sock',
   stderr: 'qemu.log',
+  deviceState: 'device.state',
+  pagerLog: 'pager.log',
   guard: 'guard.so',
 } as const;
 

@@ -12,9 +12,9 @@ export {
 } from './block.js';
 export type { MachineUser } from './launch.js';
 export { Machine, type MachineFile } from './machine.js';
-export { hostBootId, isAlive, killProcess, type ProcessIdentity } from './process.js';
+export { hostBootId, identify, isAlive, killProcess, type ProcessIdentity } from './process.js';
 export { findQemu, type QemuBinary } from './qemu.js';
 export { QmpClient } from './qmp.js';
-export type { Accelerator, MachineShape } from './shape.js';
-export { loadState, saveDeviceState } from './state.js';
+export { type Accelerator, hostArchitecture, type MachineShape } from './shape.js';
+export { loadLazily, loadState, saveDeviceState, saveDevices, streamState } from './state.js';
 export { newMachineUser } from './user.js';

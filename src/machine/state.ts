@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { chmod, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { chmod, open, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connectUnix } from '../base/socket.js';
@@ -13,6 +14,9 @@ const maxDeviceStateBytes = 64 * 1024 * 1024;
 /** Loading or saving device state without memory takes tens of milliseconds; a busy host may need far longer. */
 const migrationTimeoutMs = 60_000;
 
+/** The limit on a migration's speed is for networks; a unix socket needs none. */
+const unlimitedBytesPerSecond = 2 ** 40;
+
 const capabilities = (states: Record<string, boolean>): object => ({
   capabilities: Object.entries(states).map(([capability, state]) => ({ capability, state })),
 });
@@ -23,12 +27,80 @@ const capabilities = (states: Record<string, boolean>): object => ({
  */
 export async function saveDeviceState(qmp: QmpClient, directory: string): Promise<Buffer> {
   const path = join(directory, machineFiles.outgoingSocket);
-  await using received = await receiveOnce(path);
+  await using received = await receiveOnce(path, collect);
   await qmp.execute('migrate-set-capabilities', capabilities({ 'x-ignore-shared': true, events: true }));
   const done = migrationEnd(qmp);
   await qmp.execute('migrate', { uri: `unix:${machineFiles.outgoingSocket}` });
-  const [state] = await Promise.all([received.bytes, done]);
+  const [state] = await Promise.all([received.result, done]);
   return state;
+}
+
+/**
+ * Saves the state of a stopped machine's devices, without any memory, as QMP `xen-save-devices-state` writes it; the
+ * machine can go on afterwards. Throws `machine_failed`.
+ */
+export async function saveDevices(qmp: QmpClient, directory: string): Promise<Buffer> {
+  const path = join(directory, machineFiles.deviceState);
+  try {
+    await qmp.execute('xen-save-devices-state', { filename: machineFiles.deviceState, live: false });
+    // The directory is the machine's: what lies there under that name is not trusted to be a file.
+    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    try {
+      const facts = await file.stat();
+      if (!facts.isFile() || facts.size > maxDeviceStateBytes) {
+        throw new CryoboxError('machine_failed', `QEMU saved a device state of ${facts.size} bytes`);
+      }
+      return await file.readFile();
+    } finally {
+      await file.close();
+    }
+  } finally {
+    await rm(path, { force: true });
+  }
+}
+
+/**
+ * Has a stopped machine write all of its memory and devices as a migration stream, which `consume` reads; for where
+ * its process cannot be read. The machine can go on afterwards. Throws `machine_failed`.
+ */
+export async function streamState<T>(
+  qmp: QmpClient,
+  directory: string,
+  consume: (stream: AsyncIterable<Buffer>) => Promise<T>,
+): Promise<T> {
+  const path = join(directory, machineFiles.outgoingSocket);
+  await using received = await receiveOnce(path, consume);
+  await qmp.execute('migrate-set-capabilities', capabilities({ 'x-ignore-shared': false, events: true }));
+  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': unlimitedBytesPerSecond });
+  const done = migrationEnd(qmp);
+  await qmp.execute('migrate', { uri: `unix:${machineFiles.outgoingSocket}` });
+  const [result] = await Promise.all([received.result, done]);
+  return result;
+}
+
+/**
+ * Makes a waiting machine ready for a page server (postcopy): `serve` lets that connect to the socket at the path it is
+ * given. Resolves when the guest runs. Throws `machine_failed`, `timeout`.
+ */
+export async function loadLazily(
+  qmp: QmpClient,
+  directory: string,
+  serve: (socketPath: string) => void,
+): Promise<void> {
+  await qmp.execute(
+    'migrate-set-capabilities',
+    capabilities({ 'x-ignore-shared': false, 'postcopy-ram': true, events: true }),
+  );
+  await qmp.execute('migrate-incoming', { uri: `unix:${machineFiles.incomingSocket}` });
+  // Before the state is there it only asks for a start as soon as it is.
+  await qmp.execute('cont');
+  const resumed = qmp.waitFor(
+    'the start of the guest',
+    ({ event }) => event === 'RESUME',
+    migrationTimeoutMs,
+  );
+  serve(join(directory, machineFiles.incomingSocket));
+  await resumed;
 }
 
 /** How a waiting machine is given its state. */
@@ -76,17 +148,20 @@ async function migrationEnd(qmp: QmpClient): Promise<void> {
   );
 }
 
-/** A unix socket that takes one connection and gives all its bytes. */
-async function receiveOnce(path: string): Promise<AsyncDisposable & { bytes: Promise<Buffer> }> {
+/** A unix socket that takes one connection and gives it to `consume`. */
+async function receiveOnce<T>(
+  path: string,
+  consume: (socket: Socket) => Promise<T>,
+): Promise<AsyncDisposable & { result: Promise<T> }> {
   const server = createServer();
   server.listen(path);
   await once(server, 'listening');
   // QEMU runs as another user; the directory keeps everybody else out.
   await chmod(path, 0o666);
-  const bytes = once(server, 'connection').then(([socket]: Socket[]) => collect(socket as Socket));
-  bytes.catch(() => undefined);
+  const result = once(server, 'connection').then(([socket]: Socket[]) => consume(socket as Socket));
+  result.catch(() => undefined);
   return {
-    bytes,
+    result,
     [Symbol.asyncDispose]: async () => {
       server.close();
       await rm(path, { force: true });
@@ -94,10 +169,10 @@ async function receiveOnce(path: string): Promise<AsyncDisposable & { bytes: Pro
   };
 }
 
-async function collect(socket: Socket): Promise<Buffer> {
+async function collect(socket: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of socket as AsyncIterable<Buffer>) {
+  for await (const chunk of socket) {
     size += chunk.length;
     if (size > maxDeviceStateBytes) {
       throw new CryoboxError('machine_failed', `the device state is over ${maxDeviceStateBytes} bytes`);

@@ -6,8 +6,8 @@ import { ifExists } from '../base/files.js';
 import { wrapHostError } from '../errors.js';
 import type { PageServerConfig, PageServerEvent } from './page-server-config.js';
 
-/** The process of {@link startPageServer}. */
-const entry = fileURLToPath(new URL('./page-server-main.js', import.meta.url));
+/** The process of {@link startPageServer}, compiled: beside this file, or beside its source's folder. */
+const entry = fileURLToPath(new URL('../../dist/memory/page-server-main.js', import.meta.url));
 
 /** A page server process. It outlives this process. */
 export interface PageServer {

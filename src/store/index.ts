@@ -9,7 +9,9 @@ export type {
   ImageRow,
   LayerRow,
   MachineRow,
+  MemoryRow,
   NewBoxRow,
   Schema,
   SnapshotRow,
+  TemplateRow,
 } from './schema.js';

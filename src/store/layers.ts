@@ -4,7 +4,7 @@ import type { LayerRow } from './schema.js';
 
 /** Who holds layers. */
 export type Holder =
-  `${'export' | 'flatten' | 'box' | 'image' | 'golden' | 'snapshot' | 'template' | 'volume'}:${string}`;
+  `${'export' | 'flatten' | 'machine' | 'memory' | 'box' | 'image' | 'golden' | 'snapshot' | 'template' | 'volume'}:${string}`;
 
 /** Longest way from a head to its base that is followed; chains are kept far shorter. */
 const maxDepth = 64;

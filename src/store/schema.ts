@@ -37,6 +37,8 @@ interface BoxTable {
   golden_key: string;
   /** The snapshot that the heads descend from. */
   snapshot_id: string | null;
+  /** While paused: what it goes on from. */
+  memory_id: string | null;
   failure: string | null;
   stages: Json;
   last_active_at: Time;
@@ -48,7 +50,10 @@ interface BoxTable {
 
 interface LayerTable {
   id: Fixed<string>;
-  /** What the file is: `qcow2` or `raw` for disks, `ram` for a whole memory, `device-state`. */
+  /**
+   * What the file is: `qcow2` or `raw` for disks; `memory-flat` or `memory-packed` for pages of memory, whose parent is
+   * their `memory-map`; `device-state`; `working-set`.
+   */
   kind: Fixed<string>;
   /** The layer this one needs to be read. */
   parent_id: string | null;
@@ -85,6 +90,8 @@ interface GoldenTable {
   state_layer: Fixed<string>;
   guest_layer: Fixed<string>;
   boot_ms: Fixed<number>;
+  /** Versioned name, such as `pc-q35-7.2`; empty: of an earlier format. */
+  machine_type: Fixed<string>;
   created_at: Fixed<Time>;
 }
 
@@ -123,12 +130,58 @@ interface SnapshotTable {
   golden_key: Fixed<string>;
   guest_layer: Fixed<string>;
   disk_layer: Fixed<string>;
+  memory_id: Fixed<string | null>;
+}
+
+/** A machine that stands still, whole: its memory, devices and disks, and what it needs to go on. Never changes but for merges. */
+interface MemoryTable {
+  id: Fixed<string>;
+  created_at: Fixed<Time>;
+  /** The pages; a merge replaces it with one of the same content. */
+  layer_id: string;
+  state_layer: Fixed<string>;
+  guest_layer: Fixed<string>;
+  disk_layer: Fixed<string>;
+  /** Pages that the first resume needed. */
+  working_set: string | null;
+  golden_key: Fixed<string>;
+  cpus: Fixed<number>;
+  memory_mib: Fixed<number>;
+  accelerator: Fixed<string>;
+  qemu_version: Fixed<string>;
+  machine_type: Fixed<string>;
+  cpu_model: Fixed<string>;
+  kernel_version: Fixed<string>;
+  assets_key: Fixed<string>;
+  /** The number that is in the memory. */
+  run: Fixed<string>;
+}
+
+interface TemplateTable {
+  id: Fixed<string>;
+  tenant: Fixed<string>;
+  name: Fixed<string>;
+  created_at: Fixed<Time>;
+  memory_id: Fixed<string>;
+  image: Fixed<string>;
+  cpus: Fixed<number>;
+  memory_mib: Fixed<number>;
+  disk_size_gb: Fixed<number>;
+  /** A BoxConfig. */
+  config: Fixed<Json>;
 }
 
 interface MachineTable {
   id: Fixed<string>;
   /** Null while it waits in the pool. */
   box_id: string | null;
+  /** What it was restored from or last captured as; null: the golden machine. */
+  memory_id: string | null;
+  /** The flat layer it maps; null: its memory is its own, and came from a page server. */
+  base_layer: string | null;
+  /** The process that supplies its memory. */
+  pager_pid: number | null;
+  pager_ticks: number | null;
   pid: Fixed<number>;
   start_ticks: Fixed<number>;
   host_boot: Fixed<string>;
@@ -170,6 +223,8 @@ export interface Schema {
   images: ImageTable;
   image_disks: ImageDiskTable;
   machines: MachineTable;
+  memories: MemoryTable;
+  templates: TemplateTable;
   counters: CounterTable;
   meta: MetaTable;
   api_keys: ApiKeyTable;
@@ -191,5 +246,9 @@ export type GoldenRow = Selectable<GoldenTable>;
 export type ImageRow = Selectable<ImageTable>;
 /** A snapshot as it is stored. */
 export type SnapshotRow = Selectable<SnapshotTable>;
+/** A memory as it is stored. */
+export type MemoryRow = Selectable<MemoryTable>;
+/** A template as it is stored. */
+export type TemplateRow = Selectable<TemplateTable>;
 /** A machine as it is stored. */
 export type MachineRow = Selectable<MachineTable>;

@@ -26,7 +26,9 @@ import { exportBytes, exportDisks, type HeldDisks, holdDisks } from '../disks/ex
 import { EngineSnapshots } from '../disks/snapshots.js';
 import { EngineExecutions, execAndWait, startExecution } from '../exec/executions.js';
 import { EngineFiles } from '../exec/files.js';
-import { notYet } from '../not-yet.js';
+import { type ForkOptions, forkBox } from '../memory/fork.js';
+import { pauseBox } from '../memory/pause.js';
+import { resumeBox } from '../memory/resume.js';
 import { readConsole } from './console.js';
 import { armTimers } from './idle.js';
 import { exclusively } from './locked.js';
@@ -66,8 +68,8 @@ export class EngineBox implements Box {
   }
 
   async start(options: CallOptions & { readonly discardMemory?: boolean } = {}): Promise<void> {
-    if (options.discardMemory) throw notYet('discardMemory');
-    await exclusively(this.#ctx, this.id, 'start', async (row) => {
+    const operation = options.discardMemory ? 'start.discardMemory' : 'start';
+    await exclusively(this.#ctx, this.id, operation, async (row) => {
       if (this.#ctx.live.get(row.id)) return;
       await startBox(this.#ctx, row);
       armTimers(this.#ctx, row);
@@ -130,15 +132,29 @@ export class EngineBox implements Box {
   }
 
   async pause(): Promise<void> {
-    throw notYet('pause');
+    await exclusively(this.#ctx, this.id, 'pause', async (row) => {
+      await pauseBox(this.#ctx, row);
+      armTimers(this.#ctx, await requireRow(this.#ctx.db, this.id));
+    });
   }
 
-  async resume(_options?: CallOptions & { readonly pager?: Pager }): Promise<ResumeResult> {
-    throw notYet('resume');
+  async resume(options: CallOptions & { readonly pager?: Pager } = {}): Promise<ResumeResult> {
+    const ctx = this.#ctx;
+    return await exclusively(ctx, this.id, 'resume', async (row) => {
+      const live = ctx.live.get(row.id);
+      if (live)
+        return { pager: live.memory.baseLayer === null ? 'uffd' : 'mmap', resumed: false, stages: {} };
+      const { result } = await resumeBox(ctx, row, { pager: options.pager });
+      armTimers(ctx, await requireRow(ctx.db, row.id));
+      return result;
+    });
   }
 
-  async fork(): Promise<ForkResult[]> {
-    throw notYet('fork');
+  async fork(options: ForkOptions): Promise<ForkResult[]> {
+    const children = await forkBox(this.#ctx, this.id, options);
+    return children.map((child) =>
+      'row' in child ? { box: new EngineBox(this.#ctx, child.row, false) } : child,
+    );
   }
 
   /** The box as it is now, kept for an export while the box goes on. */

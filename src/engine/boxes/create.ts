@@ -5,6 +5,7 @@ import type { ImageConfig } from '../../image/index.js';
 import { type BoxRow, isUniqueViolation } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import type { Golden } from '../machines/golden.js';
+import { createFromTemplate } from '../memory/templates.js';
 import type { BoxConfig } from './config.js';
 import { armTimers } from './idle.js';
 import { nameTaken, refuseTakenName } from './names.js';
@@ -17,6 +18,8 @@ import { checkCreateOptions } from './validate.js';
 export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
   checkCreateOptions(options);
   refuseWhatIsNotThereYet(options);
+  const { template } = options;
+  if (template !== undefined) return await createFromTemplate(ctx, tenant, { ...options, template });
   await refuseTakenName(ctx.db, tenant, options.name);
   // The image may be removed meanwhile: what it is made of stays until the box holds it.
   const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, options));
@@ -76,12 +79,9 @@ async function bringUp(ctx: EngineContext, row: BoxRow, signal: AbortSignal | un
 
 /** Options of the contract whose room is not built yet are refused by name, never ignored. */
 function refuseWhatIsNotThereYet(options: CreateOptions): void {
-  if (options.template !== undefined) throw new CryoboxError('unsupported', 'template is not supported yet');
   if (options.volumes && options.volumes.length > 0) {
     throw new CryoboxError('unsupported', 'volumes are not supported yet');
   }
-  if (options.autoStopAction === 'pause')
-    throw new CryoboxError('unsupported', 'autoStopAction "pause" is not supported yet');
 }
 
 interface RowFacts {
@@ -117,6 +117,7 @@ function newRow(facts: RowFacts): Omit<BoxRow, 'guest_head' | 'disk_head'> {
     labels: JSON.stringify(options.labels ?? {}),
     golden_key: golden.key,
     snapshot_id: null,
+    memory_id: null,
     failure: null,
     stages: '{}',
     last_active_at: now,

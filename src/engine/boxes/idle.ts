@@ -1,7 +1,9 @@
 import { messageOf } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
+import { pauseBox } from '../memory/pause.js';
 import { exclusively } from './locked.js';
+import { requireRow } from './rows.js';
 import { removeBox, stopBox } from './stop.js';
 
 const msPerSecond = 1000;
@@ -15,15 +17,22 @@ export function armTimers(ctx: EngineContext, row: BoxRow): void {
   });
 }
 
-/** Stops or removes a box that nobody used for as long as its owner said. */
+/** Stops, pauses or removes a box that nobody used for as long as its owner said. */
 export function idleBoxDue(ctx: EngineContext, boxId: string, what: 'stop' | 'remove'): void {
-  const task = what === 'stop' ? 'stop' : 'remove';
-  exclusively(ctx, boxId, task, async (row) => {
+  idleTask(ctx, boxId, what).catch((error: unknown) => {
+    ctx.logger.warn(`cannot ${what} an idle box`, { box: boxId, reason: messageOf(error) });
+  });
+}
+
+async function idleTask(ctx: EngineContext, boxId: string, what: 'stop' | 'remove'): Promise<void> {
+  const box = await requireRow(ctx.db, boxId);
+  const pauses = what === 'stop' && box.auto_stop_action === 'pause';
+  if (pauses && !ctx.live.get(boxId)) return;
+  await exclusively(ctx, boxId, pauses ? 'pause' : what, async (row) => {
     if (what === 'remove') {
       ctx.timers.delete(boxId);
       await removeBox(ctx, row);
-    } else if (ctx.live.get(boxId)) await stopBox(ctx, row);
-  }).catch((error: unknown) => {
-    ctx.logger.warn(`cannot ${what} an idle box`, { box: boxId, reason: messageOf(error) });
+    } else if (pauses) await pauseBox(ctx, row);
+    else if (ctx.live.get(boxId)) await stopBox(ctx, row);
   });
 }

@@ -44,6 +44,20 @@ export function configOf(row: BoxRow): BoxConfig {
   return JSON.parse(row.config) as BoxConfig;
 }
 
+/** Bytes that the memory of a paused box takes beyond what it was restored from. */
+async function pausedBytes(ctx: EngineContext, row: BoxRow): Promise<number> {
+  if (row.memory_id === null) return 0;
+  const memory = await ctx.db
+    .selectFrom('memories')
+    .select(['layer_id', 'state_layer'])
+    .where('id', '=', row.memory_id)
+    .executeTakeFirst();
+  if (!memory) return 0;
+  const layers = [memory.layer_id, memory.state_layer];
+  const sizes = await ctx.db.selectFrom('layers').select('size_bytes').where('id', 'in', layers).execute();
+  return sizes.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
+}
+
 /** A box as users see it. */
 export async function infoOf(ctx: EngineContext, row: BoxRow): Promise<BoxInfo> {
   const live = ctx.live.get(row.id);
@@ -74,7 +88,7 @@ export async function infoOf(ctx: EngineContext, row: BoxRow): Promise<BoxInfo> 
     storage: {
       diskBytes:
         (await ctx.layers.allocatedBytes(row.guest_head)) + (await ctx.layers.allocatedBytes(row.disk_head)),
-      memoryBytes: 0,
+      memoryBytes: await pausedBytes(ctx, row),
     },
   };
 }

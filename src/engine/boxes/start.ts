@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { CryoboxError, messageOf } from '../../errors.js';
 import type { AgentClient } from '../../guest/index.js';
-import { type BoxRow, hold, holdOnly, type LayerRow } from '../../store/index.js';
+import { type BoxRow, type Database, hold, holdOnly, type LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import { emptyHeadBytes } from '../layer-files.js';
 import { type LiveBox, newLiveBox } from '../live.js';
 import type { Golden } from '../machines/golden.js';
-import { restoreMachine } from '../machines/restore.js';
+import { goldenSource, restoreMachine } from '../machines/restore.js';
 import { guestNetwork, hostnameOf, hostsFile, newMac } from './identity.js';
 import { configOf, updateBox } from './rows.js';
 import { watchMachine } from './watch.js';
@@ -26,7 +26,7 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
   onStage('prepare', performance.now() - started);
   const heads = { guest: guestHead, disk: row.disk_head };
   await ctx.layers.sync([guestHead, row.disk_head]);
-  const restored = await restoreMachine(ctx, { golden, heads, outbound, onStage });
+  const restored = await restoreMachine(ctx, { source: goldenSource(ctx, golden, outbound), heads, onStage });
   const { id: machineId, machine, agent } = restored;
   try {
     const configuring = performance.now();
@@ -34,12 +34,15 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
     onStage('configure', performance.now() - configuring);
     onStage('total', performance.now() - started);
     await ctx.db.updateTable('machines').set({ box_id: row.id }).where('id', '=', machineId).execute();
-    await noteWritten(ctx, [guestHead, row.disk_head]);
-    const live = newLiveBox({ boxId: row.id, machineId, machine, agent, run });
+    await noteWritten(ctx.db, [guestHead, row.disk_head]);
+    await hold(ctx.db, `machine:${machineId}`, [golden.row.ram_layer]);
+    const memory = { baseLayer: golden.row.ram_layer, memoryId: null };
+    const live = newLiveBox({ boxId: row.id, machineId, machine, agent, run, memory });
     ctx.live.set(live);
     watchMachine(ctx, live);
     await updateBox(ctx, row.id, {
       status: 'running',
+      memory_id: null,
       failure: null,
       stages: JSON.stringify(stages),
       last_active_at: Date.now(),
@@ -57,8 +60,8 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
 }
 
 /** From now on a machine has written to these heads: recovery must not make them again. */
-async function noteWritten(ctx: EngineContext, heads: readonly string[]): Promise<void> {
-  await ctx.db
+export async function noteWritten(db: Database, heads: readonly string[]): Promise<void> {
+  await db
     .updateTable('layers')
     .set({ size_bytes: emptyHeadBytes })
     .where('id', 'in', heads)

@@ -20,7 +20,9 @@ export async function stopBox(ctx: EngineContext, row: BoxRow, timeoutMs = stopT
     await endMachine(ctx, live);
     ctx.counters.add(row.tenant, 'boxesStoppedTotal');
   }
-  await updateBox(ctx, row.id, { status: 'stopped', failure: null });
+  // The memory of a paused box goes with its processes.
+  await updateBox(ctx, row.id, { status: 'stopped', memory_id: null, failure: null });
+  if (row.memory_id !== null) ctx.gc.soon();
 }
 
 async function powerOff(live: LiveBox, timeoutMs: number): Promise<void> {

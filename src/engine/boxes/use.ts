@@ -4,6 +4,7 @@ import { ruleOf } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
+import { resumeBox } from '../memory/resume.js';
 import { armTimers } from './idle.js';
 import { checkLegal } from './locked.js';
 import { requireRow } from './rows.js';
@@ -21,7 +22,10 @@ export async function useBox<T>(
 ): Promise<T> {
   const done = ctx.timers.use(boxId);
   try {
-    return await task(ctx.live.get(boxId) ?? (await wake(ctx, boxId, operation)));
+    const live = ctx.live.get(boxId) ?? (await wake(ctx, boxId, operation));
+    const result = await task(live);
+    live.memory.pager?.settle();
+    return result;
   } finally {
     done();
   }
@@ -43,9 +47,10 @@ async function wake(ctx: EngineContext, boxId: string, operation: OperationName)
         details: { box: boxId, status: row.status },
       });
     }
-    ctx.activities.set(boxId, 'starting');
+    const isPaused = row.status === 'paused';
+    ctx.activities.set(boxId, isPaused ? 'resuming' : 'starting');
     try {
-      const started = await startBox(ctx, row);
+      const started = isPaused ? (await resumeBox(ctx, row)).live : await startBox(ctx, row);
       armTimers(ctx, row);
       return started;
     } finally {

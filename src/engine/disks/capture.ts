@@ -126,6 +126,22 @@ async function captureRunning(
   return captured(ctx, row, changes, consistency, guestPauseMs);
 }
 
+/**
+ * Captures the disks of a running box whose machine stands still already, and leaves it so. What was written is durable
+ * when it returns. Throws `machine_failed`, `disk_full`.
+ */
+export async function captureHalted(ctx: EngineContext, row: BoxRow, live: LiveBox): Promise<CapturedDisks> {
+  const changes = await prepareSwitches(ctx, row);
+  try {
+    await switchMachine(ctx, live, changes);
+  } catch (error) {
+    await dropHeads(ctx, changes);
+    throw error;
+  }
+  await ctx.layers.sync(changes.flatMap(({ old, head }) => (head ? [old.id, head.id] : [])));
+  return captured(ctx, row, changes, 'crash', 0);
+}
+
 async function switchMachine(
   ctx: EngineContext,
   live: LiveBox,

@@ -159,6 +159,7 @@ function clonedRow(
     golden_key: from.goldenKey,
     disk_size_gb: from.diskSizeGb,
     snapshot_id: null,
+    memory_id: null,
     failure: null,
     stages: '{}',
     commands_total: 0,

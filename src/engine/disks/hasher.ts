@@ -67,7 +67,7 @@ export class LayerHasher {
   /** Hash of a layer as it is now, in hex; see the schema for what is hashed. Throws as reading files does. */
   async hash(row: LayerRow, options: HashOptions = {}): Promise<string> {
     const path = this.#needs.layers.path(row.id);
-    return row.kind === 'raw' || row.kind === 'ram'
+    return row.kind === 'raw' || row.kind === 'memory-flat'
       ? await hashBlocks(path, options)
       : await hashFile(path, options);
   }

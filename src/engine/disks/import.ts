@@ -165,6 +165,7 @@ function importedRow(
     disk_head: disks.diskHead.id,
     golden_key: disks.goldenKey,
     snapshot_id: null,
+    memory_id: null,
     failure: null,
     stages: '{}',
     last_active_at: now,

@@ -15,6 +15,7 @@ export async function snapshotInfos(db: Database, rows: readonly SnapshotRow[]):
   if (rows.length === 0) return [];
   const layers = await layerUses(db);
   const parents = await parentNames(db, rows);
+  const memories = await memoryLayers(db, rows);
   return rows.map((row) => {
     const guestDiskBytes = chainBytes(layers, row.guest_layer);
     const containerDiskBytes = chainBytes(layers, row.disk_layer);
@@ -23,11 +24,12 @@ export async function snapshotInfos(db: Database, rows: readonly SnapshotRow[]):
       boxId: row.box_id,
       name: row.name,
       createdAt: new Date(row.created_at),
-      sizeBytes: guestDiskBytes + containerDiskBytes,
+      sizeBytes:
+        guestDiskBytes + containerDiskBytes + memoryBytes(layers, memories.get(row.memory_id ?? '') ?? []),
       guestDiskBytes,
       containerDiskBytes,
       exclusiveBytes: exclusiveBytes(layers, row.guest_layer) + exclusiveBytes(layers, row.disk_layer),
-      hasMemory: false,
+      hasMemory: row.memory_id !== null,
       parent: (row.parent_id && parents.get(row.parent_id)) ?? null,
       consistency: row.consistency as Consistency,
     };
@@ -59,6 +61,22 @@ async function parentNames(db: Database, rows: readonly SnapshotRow[]): Promise<
     .where('box_id', 'in', boxes)
     .execute();
   return new Map(names.map(({ id, name }) => [id, name]));
+}
+
+/** The layers of memory and devices that each snapshot's memory brought with it. */
+async function memoryLayers(db: Database, rows: readonly SnapshotRow[]): Promise<Map<string, string[]>> {
+  const ids = rows.flatMap(({ memory_id }) => (memory_id === null ? [] : [memory_id]));
+  if (ids.length === 0) return new Map();
+  const memories = await db
+    .selectFrom('memories')
+    .select(['id', 'layer_id', 'state_layer'])
+    .where('id', 'in', ids)
+    .execute();
+  return new Map(memories.map(({ id, layer_id, state_layer }) => [id, [layer_id, state_layer]]));
+}
+
+function memoryBytes(layers: ReadonlyMap<string, LayerUse>, ids: readonly string[]): number {
+  return ids.reduce((sum, id) => sum + chainBytes(layers, id), 0);
 }
 
 function chainBytes(layers: ReadonlyMap<string, LayerUse>, id: string): number {

@@ -16,10 +16,12 @@ import {
   release,
   type SnapshotRow,
 } from '../../store/index.js';
+import { armTimers } from '../boxes/idle.js';
 import { exclusively } from '../boxes/locked.js';
 import { announce, requireRow } from '../boxes/rows.js';
 import type { EngineContext } from '../context.js';
-import { notYet } from '../not-yet.js';
+import { rollBack } from '../memory/rollback.js';
+import { snapshotMemory } from '../memory/snapshot.js';
 import { captureDisks, defaultQuiesce } from './capture.js';
 import { requireLayer } from './layers.js';
 import { snapshotInfos } from './snapshot-info.js';
@@ -37,10 +39,10 @@ export class EngineSnapshots implements Snapshots {
 
   async create(name: string, options: SnapshotCreateOptions = {}): Promise<SnapshotResult> {
     checkSnapshotName(name);
-    if (options.memory) throw notYet('snapshot.create with memory');
     const ctx = this.#ctx;
     const { row, guestPauseMs } = await exclusively(ctx, this.#boxId, 'snapshot.create', async (box) => {
       if (await this.#find(name)) throw nameTaken(name);
+      if (options.memory) return await snapshotMemory(ctx, box, name);
       const captured = await captureDisks(ctx, box, { ...defaultQuiesce, ...definedOf(options) });
       const snapshot: SnapshotRow = {
         id: newId('snp'),
@@ -53,6 +55,7 @@ export class EngineSnapshots implements Snapshots {
         golden_key: box.golden_key,
         guest_layer: captured.guest,
         disk_layer: captured.disk,
+        memory_id: null,
       };
       try {
         await ctx.commits.run(async (tx) => {
@@ -94,8 +97,14 @@ export class EngineSnapshots implements Snapshots {
   }
 
   async restore(name: string, options: CallOptions & { readonly live?: boolean } = {}): Promise<void> {
-    if (options.live) throw notYet('snapshot.restore with live');
     const ctx = this.#ctx;
+    if (options.live) {
+      await exclusively(ctx, this.#boxId, 'snapshot.rollback', async (box) => {
+        await rollBack(ctx, box, await this.#require(name));
+        armTimers(ctx, await requireRow(ctx.db, box.id));
+      });
+      return;
+    }
     await exclusively(ctx, this.#boxId, 'snapshot.restore', async (box) => {
       const snapshot = await this.#require(name);
       await putBack(ctx, box, snapshot);

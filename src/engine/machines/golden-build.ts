@@ -15,6 +15,7 @@ import {
   type QemuBinary,
   saveDeviceState,
 } from '../../machine/index.js';
+import { adoptGolden, readSavedMachine } from '../../memory/index.js';
 import type { LayerRow } from '../../store/index.js';
 import type { GuestAssets } from '../assets.js';
 import type { HomePaths } from '../home.js';
@@ -23,9 +24,12 @@ import { buildGuestDisk } from './guest-disk.js';
 
 /** Layers of a golden machine, written and durable, not yet in the database. */
 export interface GoldenFiles {
+  /** The memory's pages; its parent is the map. */
   readonly ram: LayerRow;
+  readonly map: LayerRow;
   readonly state: LayerRow;
   readonly guest: LayerRow;
+  readonly machineType: string;
   readonly bootMs: number;
 }
 
@@ -42,6 +46,9 @@ interface BuildOptions {
 /** Names under which the machine finds what it boots. */
 const bootFiles = { kernelPath: 'kernel', initramfsPath: 'initramfs' } as const;
 
+/** Id of the memory backend, which names the machine's RAM in a stream. */
+const ramBlock = 'mem';
+
 /** Lines of the console that an error carries. */
 const consoleLines = 20;
 
@@ -51,9 +58,10 @@ const consoleLines = 20;
  */
 export async function buildGolden(options: BuildOptions): Promise<GoldenFiles> {
   const { layers, shape } = options;
+  const map = layers.newRow({ kind: 'memory-map', parent_id: null, state: 'sealed', virtual_bytes: 0 });
   const ram = layers.newRow({
-    kind: 'ram',
-    parent_id: null,
+    kind: 'memory-flat',
+    parent_id: map.id,
     state: 'sealed',
     virtual_bytes: shape.memoryMiB * 1024 * 1024,
   });
@@ -64,15 +72,28 @@ export async function buildGolden(options: BuildOptions): Promise<GoldenFiles> {
     const virtualBytes = await buildGuestDisk({ path: layers.path(guest.id) });
     const frozen = await bootAndFreeze(options, ram, { ...guest, virtual_bytes: virtualBytes });
     await writeFile(layers.path(state.id), frozen.state);
+    const saved = await readSavedMachine([frozen.state], ramBlock);
+    const paths = { map: layers.path(map.id), pages: layers.path(ram.id) };
+    await adoptGolden({ paths, layerId: ram.id, saved });
     const seal = async (row: LayerRow): Promise<LayerRow> => {
       await syncFile(layers.path(row.id));
       return { ...row, size_bytes: await layers.seal(row.id) };
     };
-    const sealed = { ram: await seal(ram), state: await seal(state), guest: await seal(guest) };
+    const sealed = {
+      ram: await seal(ram),
+      map: await seal(map),
+      state: await seal(state),
+      guest: await seal(guest),
+    };
     await syncDirectory(options.paths.layers);
-    return { ...sealed, guest: { ...sealed.guest, virtual_bytes: virtualBytes }, bootMs: frozen.bootMs };
+    return {
+      ...sealed,
+      guest: { ...sealed.guest, virtual_bytes: virtualBytes },
+      machineType: saved.machineType,
+      bootMs: frozen.bootMs,
+    };
   } catch (error) {
-    for (const row of [ram, state, guest]) await layers.remove(row.id);
+    for (const row of [ram, map, state, guest]) await layers.remove(row.id);
     throw error;
   }
 }

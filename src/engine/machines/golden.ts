@@ -19,6 +19,9 @@ export interface Golden {
   readonly state: Buffer;
 }
 
+/** How a golden machine is kept; a change makes all of them again. 2: its memory is a layer. */
+const goldenFormat = 2;
+
 /** Under KVM a boot takes a second; a KVM that cannot run the kernel hangs for ever. */
 const kvmDeadlineMs = 15_000;
 /** Under emulation a boot takes two to four seconds; a busy host may need far longer. */
@@ -56,7 +59,13 @@ export class Goldens {
     const stale = await db
       .selectFrom('goldens')
       .select('key')
-      .where((q) => q.or([q('qemu_version', '!=', qemu.version), q('assets_key', '!=', assets.key)]))
+      .where((q) =>
+        q.or([
+          q('qemu_version', '!=', qemu.version),
+          q('assets_key', '!=', assets.key),
+          q('machine_type', '=', ''),
+        ]),
+      )
       .execute();
     for (const { key } of stale) {
       await db.transaction().execute(async (tx) => {
@@ -91,7 +100,7 @@ export class Goldens {
     const { qemu, assets } = this.#needs;
     const boot = { kernelPath: 'kernel', initramfsPath: 'initramfs' };
     const commandLine = qemuArguments({ shape, accelerator, ram: 'private-file', outbound: true, boot });
-    const facts = JSON.stringify([qemu.version, assets.key, commandLine]);
+    const facts = JSON.stringify([goldenFormat, qemu.version, assets.key, commandLine]);
     return createHash('sha256').update(facts).digest('hex').slice(0, 32);
   }
 
@@ -120,6 +129,7 @@ export class Goldens {
       state_layer: files.state.id,
       guest_layer: files.guest.id,
       boot_ms: files.bootMs,
+      machine_type: files.machineType,
       created_at: Date.now(),
     };
     await this.#publish(row, files);
@@ -128,7 +138,8 @@ export class Goldens {
 
   async #publish(row: GoldenRow, files: GoldenFiles): Promise<void> {
     await this.#needs.db.transaction().execute(async (tx) => {
-      const rows = [files.ram, files.state, files.guest];
+      // The map first: the pages refer to it.
+      const rows = [files.map, files.ram, files.state, files.guest];
       await tx.insertInto('layers').values(rows).execute();
       await tx.insertInto('goldens').values(row).execute();
       await hold(

@@ -2,7 +2,15 @@ import { join } from 'node:path';
 import { newId } from '../../base/ids.js';
 import type { Logger } from '../../base/log.js';
 import { messageOf } from '../../errors.js';
-import { hostBootId, Machine, machineFiles, newMachineUser, type QemuBinary } from '../../machine/index.js';
+import {
+  type Accelerator,
+  hostBootId,
+  Machine,
+  type MachineShape,
+  machineFiles,
+  newMachineUser,
+  type QemuBinary,
+} from '../../machine/index.js';
 import type { Database } from '../../store/index.js';
 import type { GuestAssets } from '../assets.js';
 import type { HomePaths } from '../home.js';
@@ -21,6 +29,15 @@ export interface PoolOptions {
 export interface WaitingMachine {
   readonly id: string;
   readonly machine: Machine;
+}
+
+/** What a machine is started as. */
+export interface WaitingSpec {
+  readonly shape: MachineShape;
+  readonly accelerator: Accelerator;
+  /** The flat layer that is mapped as its memory; null: memory of its own. */
+  readonly baseLayer: string | null;
+  readonly outbound: boolean;
 }
 
 interface Shelf {
@@ -54,13 +71,13 @@ export class MachinePool {
 
   /** A waiting machine of a shape, or one started now. The caller owns it. `outbound: false` is never kept waiting. */
   async take(golden: Golden, outbound: boolean): Promise<WaitingMachine> {
-    if (!outbound) return await this.#start(golden, false);
+    if (!outbound) return await this.start(specOf(golden, false));
     const shelf = this.#shelf(golden);
     for (let next = shelf.waiting.shift(); next; next = shelf.waiting.shift()) {
       if (await next.machine.isAlive()) return next;
-      await this.#discard(next);
+      await this.discard(next);
     }
-    return await this.#start(golden, true);
+    return await this.start(specOf(golden, true));
   }
 
   /** Starts what is missing; called when a box has come up, so that it does not compete with it. */
@@ -90,8 +107,8 @@ export class MachinePool {
 
   async #fill(shelf: Shelf): Promise<void> {
     try {
-      const started = await this.#start(shelf.golden, true);
-      if (this.#closed) await this.#discard(started);
+      const started = await this.start(specOf(shelf.golden, true));
+      if (this.#closed) await this.discard(started);
       else shelf.waiting.push(started);
     } catch (error) {
       this.#needs.logger.warn('cannot start a waiting machine', { reason: messageOf(error) });
@@ -102,33 +119,39 @@ export class MachinePool {
 
   async #empty(shelf: Shelf): Promise<void> {
     clearTimeout(shelf.idleTimer);
-    for (const machine of shelf.waiting.splice(0)) await this.#discard(machine);
+    for (const machine of shelf.waiting.splice(0)) await this.discard(machine);
   }
 
-  async #discard({ id, machine }: WaitingMachine): Promise<void> {
+  /** Ends a machine that waits. */
+  async discard({ id, machine }: WaitingMachine): Promise<void> {
     await machine.kill();
     await this.#needs.db.deleteFrom('machines').where('id', '=', id).execute();
   }
 
-  async #start(golden: Golden, outbound: boolean): Promise<WaitingMachine> {
+  /** Starts a machine that waits for a state. The caller owns it. */
+  async start({ shape, accelerator, baseLayer, outbound }: WaitingSpec): Promise<WaitingMachine> {
     const { paths, layers, qemu, assets, db } = this.#needs;
     const id = newId('mch');
-    const user = await newMachineUser(golden.accelerator);
+    const user = await newMachineUser(accelerator);
+    const ram = baseLayer === null ? 'anonymous' : 'private-file';
+    const base =
+      baseLayer === null ? [] : [{ path: layers.path(baseLayer), name: machineFiles.ram, writable: false }];
     const machine = await Machine.launch({
       directory: join(paths.machines, id),
-      spec: { shape: golden.shape, accelerator: golden.accelerator, ram: 'private-file', outbound },
+      spec: { shape, accelerator, ram, outbound },
       qemuPath: qemu.path,
       user,
-      files: [
-        { path: layers.path(golden.row.ram_layer), name: machineFiles.ram, writable: false },
-        { path: assets.guardPath, name: machineFiles.guard, writable: false },
-      ],
+      files: [...base, { path: assets.guardPath, name: machineFiles.guard, writable: false }],
     });
     await db
       .insertInto('machines')
       .values({
         id,
         box_id: null,
+        memory_id: null,
+        base_layer: baseLayer,
+        pager_pid: null,
+        pager_ticks: null,
         pid: machine.process.pid,
         start_ticks: machine.process.startTicks,
         host_boot: await hostBootId(),
@@ -139,4 +162,8 @@ export class MachinePool {
       .execute();
     return { id, machine };
   }
+}
+
+function specOf({ shape, accelerator, row }: Golden, outbound: boolean): WaitingSpec {
+  return { shape, accelerator, baseLayer: row.ram_layer, outbound };
 }

@@ -1,16 +1,23 @@
-import { CryoboxError, messageOf } from '../../errors.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../../errors.js';
 import { AgentClient } from '../../guest/index.js';
-import { attachDisk, type DiskSlot, loadState } from '../../machine/index.js';
+import { attachDisk, type DiskSlot, loadState, type Machine } from '../../machine/index.js';
 import type { EngineContext } from '../context.js';
 import type { Golden } from './golden.js';
 import type { WaitingMachine } from './pool.js';
 
+/** Where a machine's memory and devices come from. */
+export interface StateSource {
+  /** A machine that waits for this state; whoever calls owns it. */
+  acquire(): Promise<WaitingMachine>;
+  /** Gives it the state and lets it run. */
+  load(machine: Machine): Promise<void>;
+}
+
 /** What a machine is restored from. */
 export interface RestoreOptions {
-  readonly golden: Golden;
+  readonly source: StateSource;
   /** Layers that the machine writes. */
   readonly heads: Readonly<Record<DiskSlot, string>>;
-  readonly outbound: boolean;
   /** Called with each stage's name and milliseconds. */
   readonly onStage: (stage: string, durationMs: number) => void;
 }
@@ -23,23 +30,33 @@ export interface RestoredMachine extends WaitingMachine {
 /** The agent answers within 100 ms of a restore, also under emulation; a busy host may need far longer. */
 const agentTimeoutMs = 30_000;
 
+/** The state of a golden machine, whose memory a waiting machine has already. */
+export function goldenSource(ctx: EngineContext, golden: Golden, outbound: boolean): StateSource {
+  return {
+    acquire: () => ctx.pool.take(golden, outbound),
+    load: async (machine) => {
+      await loadState(machine.qmp, machine.directory, {
+        ignoreShared: true,
+        write: async (socket) => void socket.write(golden.state),
+      });
+      await machine.run();
+    },
+  };
+}
+
 /**
  * The one way a machine comes to run: a waiting QEMU gets the box's disks and a state, and goes on.
- * When anything fails the machine is killed. Throws `machine_failed` with the console's last lines.
+ * When anything fails the machine is killed. Throws `machine_failed` with the console's last lines, `integrity`.
  */
 export async function restoreMachine(ctx: EngineContext, options: RestoreOptions): Promise<RestoredMachine> {
   const stage = stageClock(options.onStage);
-  const waiting = await ctx.pool.take(options.golden, options.outbound);
+  const waiting = await options.source.acquire();
   stage('machine');
   const { machine } = waiting;
   try {
     await attachDisks(ctx, waiting, options.heads);
     stage('disks');
-    await loadState(machine.qmp, machine.directory, {
-      ignoreShared: true,
-      write: async (socket) => void socket.write(options.golden.state),
-    });
-    await machine.run();
+    await options.source.load(machine);
     stage('state');
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: agentTimeoutMs });
     stage('agent');
@@ -48,6 +65,7 @@ export async function restoreMachine(ctx: EngineContext, options: RestoreOptions
     const console = machine.console.text().trimEnd();
     await machine.kill();
     await ctx.db.deleteFrom('machines').where('id', '=', waiting.id).execute();
+    if (isCryoboxError(error, 'integrity')) throw error;
     const words = console === '' ? '' : `\n${console}`;
     throw new CryoboxError('machine_failed', `cannot restore the machine: ${messageOf(error)}${words}`, {
       cause: error,

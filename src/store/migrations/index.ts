@@ -2,10 +2,12 @@ import type { Migration } from 'kysely';
 import { boxes } from './001-boxes.js';
 import { snapshots } from './002-snapshots.js';
 import { apiKeys } from './003-api-keys.js';
+import { memory } from './004-memory.js';
 
 /** Every migration by its name, in order. A released one never changes; a new one is added at the end. */
 export const migrations: Record<string, Migration> = {
   '001-boxes': boxes,
   '002-snapshots': snapshots,
   '003-api-keys': apiKeys,
+  '004-memory': memory,
 };

@@ -1,0 +1,125 @@
+import { CryoboxError } from '../../errors.js';
+import type { BoxRow, MemoryRow } from '../../store/index.js';
+import { exclusively } from '../boxes/locked.js';
+import { removeBox } from '../boxes/stop.js';
+import { checkInteger, checkName } from '../boxes/validate.js';
+import type { EngineContext } from '../context.js';
+import { findSnapshot } from '../disks/find-snapshot.js';
+import { bringUpChild, insertChild } from './children.js';
+import { compatibleGolden } from './guard.js';
+import { requireMemory } from './rows.js';
+import { takeMemory } from './snapshot.js';
+import { type OpenedMemory, openForResume } from './source.js';
+
+/** How a box is forked. */
+export interface ForkOptions {
+  readonly count: number;
+  readonly names?: readonly string[];
+  readonly fromSnapshot?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** A child that runs, or why there is none. */
+export type Child = { readonly row: BoxRow } | { readonly error: Error };
+
+/** Most children of one call: each is a machine of its own. */
+const maxChildren = 100;
+
+/**
+ * Branches a box: one capture, and children that go on from it, each with an identity of its own. The parent goes on as
+ * soon as its pages are safe. Throws `invalid_argument`, `invalid_state`, `not_found` for a snapshot that is not there,
+ * and what a capture throws; what happens to one child is in its result.
+ */
+export async function forkBox(ctx: EngineContext, boxId: string, options: ForkOptions): Promise<Child[]> {
+  checkFork(options);
+  const { children, memory } = await exclusively(
+    ctx,
+    boxId,
+    options.fromSnapshot === undefined ? 'fork' : 'fork.fromSnapshot',
+    async (row) => {
+      const source = await sourceOf(ctx, row, options.fromSnapshot);
+      return { memory: source.memory, children: await insertChildren(ctx, source, options) };
+    },
+  );
+  await using opened = await openFor(ctx, memory, children);
+  return await Promise.all(
+    children.map(async (child): Promise<Child> => {
+      if ('error' in child) return child;
+      try {
+        await bringUpChild(ctx, opened, child.row, options.signal);
+        return child;
+      } catch (error) {
+        return { error: asError(error) };
+      }
+    }),
+  );
+}
+
+/** Opens what the children go on from; when that fails there are none. */
+async function openFor(
+  ctx: EngineContext,
+  memory: MemoryRow,
+  children: readonly Child[],
+): Promise<OpenedMemory> {
+  try {
+    return await openForResume(ctx, memory, await compatibleGolden(ctx, memory));
+  } catch (error) {
+    for (const child of children) if ('row' in child) await removeBox(ctx, child.row);
+    throw error;
+  }
+}
+
+function checkFork({ count, names = [] }: ForkOptions): void {
+  checkInteger('count', count ?? Number.NaN, 1, maxChildren);
+  if (names.length > count) {
+    throw new CryoboxError('invalid_argument', `names has ${names.length} entries, and count is ${count}`);
+  }
+  for (const name of names) checkName(name);
+  if (new Set(names).size < names.length) {
+    throw new CryoboxError('invalid_argument', 'names holds the same name twice');
+  }
+}
+
+async function sourceOf(
+  ctx: EngineContext,
+  row: BoxRow,
+  snapshotName: string | undefined,
+): Promise<{ row: BoxRow; memory: MemoryRow }> {
+  if (snapshotName === undefined) {
+    const { memory } = await takeMemory(ctx, row, async () => undefined);
+    return { row, memory };
+  }
+  const snapshot = await findSnapshot(ctx, row.id, snapshotName);
+  if (snapshot.memory_id === null) {
+    throw new CryoboxError('invalid_state', `snapshot ${JSON.stringify(snapshotName)} has no memory`, {
+      hint: 'Clone the snapshot, or take snapshots with memory.',
+      details: { snapshot: snapshot.id },
+    });
+  }
+  const memory = await requireMemory(ctx.db, snapshot.memory_id);
+  return { row: { ...row, disk_size_gb: snapshot.disk_size_gb }, memory };
+}
+
+/** Stores the children while the memory is sure to stay; from then on they hold it. */
+async function insertChildren(
+  ctx: EngineContext,
+  source: { row: BoxRow; memory: MemoryRow },
+  { count, names = [] }: ForkOptions,
+): Promise<Child[]> {
+  // What cannot go on here fails before anything is made.
+  await compatibleGolden(ctx, source.memory);
+  const children: Child[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const facts = { ...source.row, name: names[index] ?? null, snapshot_id: null };
+    try {
+      children.push({ row: await insertChild(ctx, source.memory, facts) });
+    } catch (error) {
+      children.push({ error: asError(error) });
+    }
+  }
+  return children;
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

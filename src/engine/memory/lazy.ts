@@ -1,0 +1,179 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CryoboxError, isErrorCode } from '../../errors.js';
+import {
+  identify,
+  killProcess,
+  loadLazily,
+  type Machine,
+  type ProcessIdentity,
+} from '../../machine/index.js';
+import { type PageServer, readPageServerLog, startPageServer } from '../../memory/index.js';
+import type { LayerRow } from '../../store/index.js';
+import type { EngineContext } from '../context.js';
+import type { Pager } from '../live.js';
+import type { StateSource } from '../machines/restore.js';
+import { memoryPaths } from './layers.js';
+import type { OpenedMemory } from './source.js';
+import { publishWorkingSet } from './working-set.js';
+
+/** A box that nobody uses after its resume gets the rest of its memory all the same. */
+const settleAfterMs = 10_000;
+
+/** A page server and the machine it supplies. */
+export interface LazySource extends StateSource {
+  /** The server's process, once `load` has begun. */
+  process(): ProcessIdentity;
+  readonly pager: Pager;
+  /** Resolves when the server has ended: with nothing when the machine has all its memory, else with the reason. */
+  readonly ended: Promise<string | undefined>;
+  /** Whether it was lost before the box came into use; the machine has been killed then. */
+  wasLostEarly(): boolean;
+}
+
+/** Where the page server of a box writes what happens; the machine cannot reach it. */
+export function pagerLogPath(ctx: EngineContext, boxId: string): string {
+  return join(ctx.paths.boxes, boxId, 'pager.log');
+}
+
+/** Memory of its own, supplied on demand by a page server in a process of its own. */
+export function lazySource(
+  ctx: EngineContext,
+  opened: OpenedMemory,
+  options: { readonly boxId: string; readonly outbound: boolean },
+): LazySource {
+  const logPath = pagerLogPath(ctx, options.boxId);
+  let server: PageServer | undefined;
+  let identity: ProcessIdentity | undefined;
+  let end: (reason: string | undefined) => void = () => undefined;
+  const ended = new Promise<string | undefined>((resolve) => {
+    end = resolve;
+  });
+  const record = recordRow(ctx, opened);
+  let timer: NodeJS.Timeout | undefined;
+  let settled = false;
+  let lostEarly = false;
+  const pager: Pager = {
+    settle: () => {
+      clearTimeout(timer);
+      if (!settled && identity) void signal(identity);
+      settled = true;
+    },
+  };
+  return {
+    pager,
+    ended,
+    wasLostEarly: () => lostEarly,
+    process: () => {
+      if (!identity) throw new CryoboxError('machine_failed', 'the page server ended at once');
+      return identity;
+    },
+    acquire: async () => {
+      await mkdir(join(logPath, '..'), { recursive: true, mode: 0o700 });
+      await rm(logPath, { force: true });
+      const { shape, accelerator } = opened.golden;
+      const spec = { shape, accelerator, baseLayer: null, outbound: options.outbound };
+      const [waiting, started] = await Promise.allSettled([
+        ctx.pool.start(spec),
+        startPageServer({ logPath }),
+      ]);
+      if (started.status === 'fulfilled') {
+        server = started.value;
+        identity = await identify(server.pid);
+      }
+      if (waiting.status === 'fulfilled' && started.status === 'fulfilled') return waiting.value;
+      if (waiting.status === 'fulfilled') await ctx.pool.discard(waiting.value);
+      if (identity) await killProcess(identity);
+      throw waiting.status === 'rejected' ? waiting.reason : (started as PromiseRejectedResult).reason;
+    },
+    load: async (machine) => {
+      if (!server) throw new CryoboxError('internal', 'a page server was not started');
+      const config = await configOf(ctx, opened, record);
+      const over = watchServer(ctx, server, machine, { logPath, memoryId: opened.memory.id, record }).then(
+        (reason) => {
+          clearTimeout(timer);
+          const inUse = ctx.live.all().some((live) => live.machine === machine);
+          lostEarly = reason !== undefined && !inUse;
+          if (lostEarly) void killProcess(machine.process);
+          end(reason);
+          return reason;
+        },
+      );
+      const { serve } = server;
+      const loaded = loadLazily(machine.qmp, machine.directory, (socketPath) =>
+        serve({ ...config, socketPath }),
+      );
+      const failed = over.then(async (reason) => {
+        if (reason !== undefined) throw await failureIn(logPath, reason);
+        await loaded;
+      });
+      await Promise.race([loaded, failed]);
+      failed.catch(() => undefined);
+      timer = setTimeout(pager.settle, settleAfterMs).unref();
+    },
+  };
+}
+
+type Config = Omit<Parameters<PageServer['serve']>[0], 'socketPath'>;
+
+async function configOf(
+  ctx: EngineContext,
+  { memory, image }: OpenedMemory,
+  record: LayerRow | undefined,
+): Promise<Config> {
+  const paths = await memoryPaths(ctx, ctx.db, image.map.layers);
+  return {
+    machineType: memory.machine_type,
+    layerId: memory.layer_id,
+    layers: Object.fromEntries(paths),
+    deviceStatePath: ctx.layers.path(memory.state_layer),
+    ...(memory.working_set === null ? {} : { workingSetPath: ctx.layers.path(memory.working_set) }),
+    ...(record ? { recordPath: ctx.layers.path(record.id) } : {}),
+  };
+}
+
+/** The first resume of a memory writes down what it needed. */
+function recordRow(ctx: EngineContext, { memory }: OpenedMemory): LayerRow | undefined {
+  if (memory.working_set !== null) return undefined;
+  return ctx.layers.newRow({ kind: 'working-set', parent_id: null, state: 'sealed', virtual_bytes: 0 });
+}
+
+interface Watched {
+  readonly logPath: string;
+  readonly memoryId: string;
+  readonly record: LayerRow | undefined;
+}
+
+/** Waits for the server's end. A machine without its server waits for memory for ever: it is killed. */
+async function watchServer(
+  ctx: EngineContext,
+  server: PageServer,
+  machine: Machine,
+  { logPath, memoryId, record }: Watched,
+): Promise<string | undefined> {
+  const code = await server.exited.catch(() => null);
+  if (record && !ctx.closing.signal.aborted) {
+    await publishWorkingSet(ctx, memoryId, record).catch((error: unknown) => {
+      ctx.logger.warn('cannot keep a working set', { memory: memoryId, reason: String(error) });
+    });
+  }
+  if (code === 0) return undefined;
+  if (!(await machine.isAlive())) return 'the machine ended';
+  const said = (await readPageServerLog(logPath)).findLast((event) => event.event === 'failed');
+  return `the page server ended: ${said?.event === 'failed' ? said.message : 'it was killed'}`;
+}
+
+async function failureIn(logPath: string, reason: string): Promise<CryoboxError> {
+  const said = (await readPageServerLog(logPath)).findLast((event) => event.event === 'failed');
+  const code = said?.event === 'failed' && isErrorCode(said.code) ? said.code : 'machine_failed';
+  return new CryoboxError(code, reason);
+}
+
+async function signal(target: ProcessIdentity): Promise<void> {
+  if ((await identify(target.pid))?.startTicks !== target.startTicks) return;
+  try {
+    process.kill(target.pid, 'SIGUSR2');
+  } catch {
+    // It has ended in between: there is nothing left to supply.
+  }
+}
