@@ -25,8 +25,49 @@ export function checkName(name: string, what = 'name'): void {
   }
 }
 
-/** Throws `invalid_argument` when an option of a new box is out of range. */
+/** Options that a new box takes; the type makes sure that none is forgotten. */
+const knownOptions: Readonly<Record<keyof CreateOptions, true>> = {
+  image: true,
+  template: true,
+  name: true,
+  cpus: true,
+  memoryMiB: true,
+  diskSizeGb: true,
+  env: true,
+  workingDir: true,
+  user: true,
+  entrypoint: true,
+  cmd: true,
+  labels: true,
+  autoStop: true,
+  autoStopAction: true,
+  autoDelete: true,
+  autoResume: true,
+  detach: true,
+  network: true,
+  capabilities: true,
+  volumes: true,
+  signal: true,
+  onProgress: true,
+};
+
+/** What users of similar tools ask for and is not there yet: refused by name, never ignored. */
+function refuseUnknown(options: CreateOptions): void {
+  const given = [
+    ...Object.entries(options).filter(([name, value]) => !(name in knownOptions) && value !== undefined),
+    ...Object.entries(options.network ?? {})
+      .filter(([name, value]) => name !== 'outbound' && value !== undefined)
+      .map(([name, value]) => [`network.${name}`, value] as const),
+  ].map(([name]) => name);
+  if (given.length === 0) return;
+  throw new CryoboxError('unsupported', `not supported: ${given.join(', ')}`, {
+    details: { options: given },
+  });
+}
+
+/** Throws `invalid_argument` when an option of a new box is out of range, `unsupported` naming one that is not known. */
 export function checkCreateOptions(options: CreateOptions): void {
+  refuseUnknown(options);
   if (options.name !== undefined) checkName(options.name);
   checkSource(options);
   checkInteger('cpus', options.cpus, boxLimits.cpus.min, boxLimits.cpus.max);
