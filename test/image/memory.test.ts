@@ -10,13 +10,15 @@ const mostBytes = 256 * 2 ** 20;
 
 /** Builds a disk in a process of its own and says how much memory that took at its highest. */
 const script = `
+  const { readFile } = await import('node:fs/promises');
   const [entry, store, manifestDigest, path] = process.argv.slice(1);
   const { BlobStore, buildBaseDisk, defaultImageLimits, layerSources, loadImage } = await import(entry);
   const blobs = new BlobStore(store);
   const image = await loadImage(blobs, manifestDigest, defaultImageLimits);
   const before = process.memoryUsage.rss();
   await buildBaseDisk({ path, identity: manifestDigest, layers: layerSources(blobs, image) });
-  console.log(process.resourceUsage().maxRSS * 1024 - before);
+  const status = await readFile('/proc/self/status', 'utf8');
+  console.log(Number(/VmHWM:\\s+(\\d+)/.exec(status)[1]) * 1024 - before);
 `;
 
 test.each([
