@@ -1,9 +1,10 @@
-/** Images without an engine: issue 5, "Speed". */
+/** Images: issue 5, "Speed". */
 import { createCipheriv } from 'node:crypto';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { Engine } from '../../src/engine/index.js';
 import {
   BlobStore,
   buildBaseDisk,
@@ -15,6 +16,7 @@ import {
 import { writeLayout } from '../../test/image/support/layout.js';
 import { TestRegistry } from '../../test/image/support/registry.js';
 import { makeTar, type TestEntry } from '../../test/image/support/tar.js';
+import { newHome } from '../../test/support/home.js';
 import type { BenchCase, BenchRun } from '../harness.js';
 
 const LAYERS = 8;
@@ -142,18 +144,29 @@ const pullAgain: ImageCase = {
     unit: 'ms',
     rounds: 20,
     maxValue: 50,
-    setup: () =>
-      withRegistry((rig) => {
-        const puller = new Puller({ store: new BlobStore(join(rig.directory, 'store')) });
-        const reference = parseReference(`${rig.registry.name}/bench:1`);
-        const first = puller.pull(reference);
+    setup: async () => {
+      const home = await newHome();
+      const engine = await Engine.open({ home: home.path, poolSize: 0 });
+      const { images } = engine.runtime();
+      const run = await withRegistry(({ registry }) => {
+        const reference = `${registry.name}/bench:1`;
+        const first = images.pull(reference);
         return {
           measure: async () => {
             await first;
-            return await timed(() => puller.pull(reference));
+            return await timed(() => images.pull(reference));
           },
         };
-      }),
+      });
+      return {
+        ...run,
+        teardown: async () => {
+          await run.teardown();
+          await engine.close();
+          await home[Symbol.asyncDispose]();
+        },
+      };
+    },
   },
 };
 

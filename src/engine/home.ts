@@ -18,6 +18,8 @@ export interface HomePaths {
   readonly boxes: string;
   /** Blobs of images. */
   readonly images: string;
+  /** How registries are reached; made by the user. */
+  readonly registries: string;
   /** Kernel, initramfs and guard as machines use them, by content. */
   readonly guest: string;
   /** Work in progress; emptied when the engine starts. */
@@ -43,6 +45,7 @@ export function homePaths(root: string): HomePaths {
     machines: at('machines'),
     boxes: at('boxes'),
     images: at('images'),
+    registries: at('registries.json'),
     guest: at('guest'),
     scratch: at('scratch'),
   };

@@ -8,5 +8,6 @@ export { parsePlatform } from './platform.js';
 export type { PullRegistry } from './pull/clients.js';
 export { pullToDisk } from './pull/pull-to-disk.js';
 export { Puller, type PullProgress } from './pull/puller.js';
+export { readRegistrySettings } from './pull/settings-file.js';
 export { formatReference, parseReference, shortRepository } from './reference.js';
 export { BlobStore } from './store.js';

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import type { ImageInfo, PullResult } from '../../api/index.js';
+import { CryoboxError } from '../../errors.js';
 import { createCommand, createGroup } from '../command.js';
 import type { Context } from '../context.js';
 import { printJson, printListing, printOne } from '../listing.js';
@@ -143,7 +143,7 @@ export const pull = createCommand({
   },
   async handler(context, { reference }, options) {
     const { images } = await context.runtime();
-    const password = options.passwordStdin ? await readPassword() : undefined;
+    const password = options.passwordStdin ? await readPassword(context.streams.stdin) : undefined;
     const registry = {
       ...(options.username !== undefined && { username: options.username }),
       ...(password !== undefined && { password }),
@@ -165,8 +165,25 @@ export const pull = createCommand({
   },
 });
 
-async function readPassword(): Promise<string> {
-  return (await readFile('/dev/stdin', 'utf8')).replace(/\r?\n$/, '');
+/** Tokens that registries hand out as passwords have a few kilobytes. */
+const maxPasswordBytes = 64 * 1024;
+
+async function readPassword(stdin: Context['streams']['stdin']): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stdin as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > maxPasswordBytes) {
+      throw new CryoboxError(
+        'invalid_argument',
+        `the password on stdin has more than ${maxPasswordBytes} bytes`,
+      );
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks)
+    .toString()
+    .replace(/\r?\n$/, '');
 }
 
 async function printPulled(context: Context, format: 'table' | 'json', result: PullResult): Promise<void> {

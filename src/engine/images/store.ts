@@ -16,6 +16,7 @@ import {
   parsePlatform,
   parseReference,
   pullToDisk,
+  readRegistrySettings,
   shortRepository,
 } from '../../image/index.js';
 import type { Database, GroupCommit, ImageRow } from '../../store/index.js';
@@ -106,10 +107,11 @@ export class ImageStore {
     const here = pullPolicy === 'always' ? undefined : await this.find(tenant, reference);
     if (here) return resultOf(here.row);
     if (pullPolicy === 'never') throw noImage(reference);
+    const settings = (await readRegistrySettings(this.#needs.paths.registries))[parsed.registry];
     const request = {
       reference: parsed,
       platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
-      registry: registryOf(tenant, options),
+      registry: registryOf(tenant, settings, options),
       onProgress: (progress: PullProgress) => options.onProgress?.(asProgress(progress)),
     };
     return await this.#arrive(options, async (signal) => {
@@ -278,11 +280,20 @@ function resultOf(
 }
 
 /** What docker is logged in to on this host is the owner's: other tenants bring credentials of their own. */
-function registryOf(tenant: string, { registry }: PullOptions): PullRegistry | undefined {
-  const { username, password, ...settings } = registry ?? {};
+function registryOf(
+  tenant: string,
+  known: PullRegistry | undefined,
+  { registry }: PullOptions,
+): PullRegistry | undefined {
+  const { username, password, ...own } = registry ?? {};
+  const settings = { ...known, ...withoutUndefined(own) };
   if (username !== undefined) return { ...settings, credentials: { username, password: password ?? '' } };
   if (tenant !== '') return { ...settings, credentials: 'none' };
-  return registry && settings;
+  return known || registry ? settings : undefined;
+}
+
+function withoutUndefined<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as T;
 }
 
 function asProgress({
