@@ -11,13 +11,16 @@ use crate::sys;
 use std::fs::{self, File};
 use std::os::unix::io::AsRawFd;
 
-/// A program's first pages are far apart: more than this read ahead of each, in KiB, would mostly be read in vain.
-const FIRST_READ_AHEAD: &str = "16";
+/// KiB read ahead: the first pages a program touches are far apart, and what is read beside them is a box's own memory.
+const FIRST_READ_AHEAD: &str = "4";
 /// The kernel's own values.
 const READ_AHEAD: &str = "128";
 const INODE_READ_AHEAD: &str = "32";
-/// From the mount of the root to reading ahead as usual.
+/// From the mount of the root to reading ahead as usual, at the latest.
 pub const FIRST_READS_MS: u64 = 1000;
+/// From the start of the first execution to reading ahead as usual: a small program is there by then, and a large one
+/// reads most of what it needs after that.
+pub const FIRST_PROGRAM_MS: u64 = 100;
 
 fn set_read_ahead(value: &str) {
     // Without it reading is only slower.

@@ -37,6 +37,12 @@ const commonKernelOptions = [
   'rcupdate.rcu_expedited=1',
   // A page that is zeroed is one of the box's own; what the kernel hands to programs is zeroed anyway.
   'init_on_alloc=0',
+  // No policy is ever loaded for the security modules of the distribution, and no rule for its audit.
+  'lsm=landlock,yama',
+  'audit=0',
+  // Tables that every lookup writes somewhere: what is spread wide costs each box a page of its own per write.
+  'dhash_entries=8192',
+  'ihash_entries=4096',
 ];
 
 /** One row per architecture: adding one is adding a row. */
