@@ -43,7 +43,12 @@ export async function checkAllImages(home: string): Promise<number> {
     db.selectFrom('layers').select('id').where('kind', '=', 'qcow2').execute(),
   );
   for (const { id } of rows) {
-    const report = await qemuCheck(join(home, 'layers', id));
+    const report = await qemuCheck(join(home, 'layers', id)).catch(async (error: unknown) => {
+      const isThere = (db: Database) => db.selectFrom('layers').select('id').where('id', '=', id).execute();
+      if ((await withDatabase(home, isThere)).length > 0) throw error;
+    });
+    // The background collected it meanwhile.
+    if (!report) continue;
     if (report['check-errors'] !== 0 || report.corruptions || report.leaks) {
       throw new Error(`qemu-img check ${id}: ${JSON.stringify(report)}`);
     }
