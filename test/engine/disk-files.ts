@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chainOf, type Database, openDatabase } from '../../src/store/index.js';
-import { qemuCheck, qemuIo } from '../disk/support.js';
+import { qemuCheck, qemuIo } from '../support/qemu-tools.js';
 
 /** The database of a home whose engine is open, for looking. */
 export async function withDatabase<T>(home: string, look: (db: Database) => Promise<T>): Promise<T> {

@@ -157,10 +157,10 @@ describe('archives', () => {
       { config: { env: { 'a=b': 'c' } } },
       'invalid_argument',
     ],
-  ] as const)('with %s are refused', async (_, shape, options, code, sizeGb = 1) => {
+  ] as const)('with %s are refused', async (_, shape, options, code, sizeGb?: number) => {
     const image = join(directory, 'image');
     await rm(image, { force: true });
-    await createOverlay({ path: image, virtualSizeBytes: sizeGb * 2 ** 30 });
+    await createOverlay({ path: image, virtualSizeBytes: (sizeGb ?? 1) * 2 ** 30 });
     await using chain = await openChain({ directory, top: 'image' });
     const disk = await flattenStream(chain);
     const path = join(directory, 'made.boxsnap');
