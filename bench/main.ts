@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { diskCases } from './cases/disk.js';
 import { imageCases } from './cases/images.js';
 import { runtimeCases } from './cases/runtime.js';
+import { snapshotCases } from './cases/snapshots.js';
 import { type BenchResult, runCase } from './harness.js';
 
 /** `npm run bench [-- --json] [--only NAME,NAME]`: a table, or JSON lines; ends with 1 when a promise is not met. */
@@ -9,7 +10,7 @@ const { values } = parseArgs({
   options: { json: { type: 'boolean', default: false }, only: { type: 'string' } },
 });
 const wanted = values.only?.split(',');
-const cases = [...runtimeCases, ...diskCases, ...imageCases].filter(
+const cases = [...runtimeCases, ...diskCases, ...snapshotCases, ...imageCases].filter(
   ({ bench }) => !wanted || wanted.includes(bench.name),
 );
 const unknown = (wanted ?? []).filter((name) => !cases.some(({ bench }) => bench.name === name));

@@ -12,6 +12,7 @@ const READ_BYTES = 1024 * 1024;
 export class ArchiveSource {
   readonly #source: string | AsyncIterable<Uint8Array>;
   readonly #signal: AbortSignal | undefined;
+  #closed = false;
   #handle: FileHandle | undefined;
   #archiveBytes = 0;
   #compressed = false;
@@ -55,6 +56,7 @@ export class ArchiveSource {
 
   /** Closes the file, if it is one. */
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#handle?.close();
   }
 
@@ -66,7 +68,10 @@ export class ArchiveSource {
 
   async *#fileChunks(path: string): AsyncGenerator<Buffer> {
     try {
-      this.#handle = await open(path, 'r');
+      const handle = await open(path, 'r');
+      // Whoever was cancelled did not wait for it to open.
+      if (this.#closed) return await handle.close();
+      this.#handle = handle;
       // Each chunk is copied or written out before the next is asked for.
       const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
       for (let at = 0; ; ) {

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { Runtime, RuntimeEvent } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
+import { messageOf } from '../errors.js';
 import { findQemu } from '../machine/index.js';
 import { type Database, GroupCommit, openDatabase } from '../store/index.js';
 import { prepareAssets } from './assets.js';
@@ -93,7 +94,9 @@ export class Engine implements AsyncDisposable {
     await ctx.hasher.close();
     await ctx.merger.close();
     await ctx.gc.close();
-    await ctx.counters.flush();
+    await ctx.counters.flush().catch((error: unknown) => {
+      ctx.logger.warn('cannot write the counters', { reason: messageOf(error) });
+    });
     for (const live of ctx.live.all()) {
       live.agent.close();
       live.machine.disconnect();

@@ -1,6 +1,14 @@
 import { copyFile } from 'node:fs/promises';
 import type SqliteDatabase from 'better-sqlite3';
-import { Kysely, Migrator, SqliteDialect } from 'kysely';
+import {
+  type DatabaseConnection,
+  type Driver,
+  Kysely,
+  Migrator,
+  SqliteDialect,
+  type SqliteDialectConfig,
+  SqliteDriver,
+} from 'kysely';
 import { CryoboxError, errnoOf, messageOf } from '../errors.js';
 import { migrations } from './migrations/index.js';
 import type { Schema } from './schema.js';
@@ -23,7 +31,7 @@ export async function openDatabase(path: string): Promise<Database> {
   // The log is synced by the commits that ask for it: see GroupCommit.
   sqlite.pragma('synchronous = NORMAL');
   sqlite.pragma('foreign_keys = ON');
-  const db = new Kysely<Schema>({ dialect: new SqliteDialect({ database: sqlite }) });
+  const db = new Kysely<Schema>({ dialect: new Dialect({ database: sqlite }) });
   try {
     await migrate(db, sqlite, path);
     return db;
@@ -31,6 +39,31 @@ export async function openDatabase(path: string): Promise<Database> {
     await db.destroy();
     throw error;
   }
+}
+
+/** SQLite rolls a transaction back by itself when the disk is full: that is not done twice. */
+class Dialect extends SqliteDialect {
+  readonly #config: SqliteDialectConfig & { readonly database: SqliteDatabase.Database };
+
+  constructor(config: SqliteDialectConfig & { readonly database: SqliteDatabase.Database }) {
+    super(config);
+    this.#config = config;
+  }
+
+  override createDriver(): Driver {
+    const { database } = this.#config;
+    return new (class extends SqliteDriver {
+      override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+        if (database.inTransaction) await super.rollbackTransaction(connection);
+      }
+    })(this.#config);
+  }
+}
+
+/** What a failed change is told as: `disk_full` where that is why; anything else as it is. */
+export function databaseError(error: unknown): unknown {
+  if (errnoOf(error) !== 'SQLITE_FULL') return error;
+  return new CryoboxError('disk_full', 'no room is left for the database', { cause: error });
 }
 
 /** Opens a SQLite file. Throws `database_error`, or `config_error` when the driver cannot be loaded. */

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { faultPoint } from '../base/faults.js';
-import type { Database } from './database.js';
+import { errnoOf } from '../errors.js';
+import { type Database, databaseError } from './database.js';
 
 interface Job {
   readonly task: (tx: Database) => Promise<unknown>;
@@ -58,7 +59,7 @@ export class GroupCommit {
       faultPoint('commit:after');
       for (const tell of settle) tell();
     } catch (error) {
-      for (const job of jobs) job.reject(error);
+      for (const job of jobs) job.reject(databaseError(error));
     }
   }
 }
@@ -71,6 +72,8 @@ async function attempt(tx: Database, job: Job): Promise<() => void> {
     await sql`release savepoint job`.execute(tx);
     return () => job.resolve(value);
   } catch (error) {
+    // A full disk takes the whole transaction with it.
+    if (errnoOf(error) === 'SQLITE_FULL') throw error;
     await sql`rollback to savepoint job`.execute(tx);
     await sql`release savepoint job`.execute(tx);
     return () => job.reject(error);

@@ -1,13 +1,11 @@
-import { execFile } from 'node:child_process';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterEach } from 'vitest';
 import type { DiskChain } from '../../src/disk/index.js';
+import { qemuImg } from '../support/qemu-tools.js';
 
-const run = promisify(execFile);
-const TOOL_LIMIT_MS = 30_000;
+export { qemuCheck, qemuImg, qemuIo } from '../support/qemu-tools.js';
 
 /** A directory that is removed after the test. */
 export async function temporaryDirectory(): Promise<string> {
@@ -19,19 +17,6 @@ const made: string[] = [];
 afterEach(async () => {
   for (const directory of made.splice(0)) await rm(directory, { recursive: true, force: true });
 });
-
-/** Runs qemu-img, the oracle; rejects with its output when it fails. */
-export async function qemuImg(...args: string[]): Promise<string> {
-  const { stdout } = await run('qemu-img', args, { timeout: TOOL_LIMIT_MS });
-  return stdout;
-}
-
-/** Runs commands of qemu-io on an image, such as `write -P 7 0 64k`. */
-export async function qemuIo(path: string, format: string, ...commands: string[]): Promise<void> {
-  const args = ['-f', format, ...commands.flatMap((command) => ['-c', command]), path];
-  const { stdout, stderr } = await run('qemu-io', args, { timeout: TOOL_LIMIT_MS });
-  if (/failed|error|invalid/i.test(stdout + stderr)) throw new Error(`qemu-io: ${stdout}${stderr}`);
-}
 
 /** What qemu-img says of an image. */
 export async function qemuInfo(path: string): Promise<Record<string, unknown>> {
@@ -90,12 +75,4 @@ export async function qemuMap(path: string, format = 'qcow2'): Promise<unknown[]
     depth: present ? depth : null,
     offset: data ? (offset ?? null) : null,
   }));
-}
-
-/** What qemu-img check reports, whatever it finds. */
-export async function qemuCheck(path: string): Promise<Record<string, unknown>> {
-  const { stdout } = await run('qemu-img', ['check', '--output=json', path], {
-    timeout: TOOL_LIMIT_MS,
-  }).catch((error: unknown) => error as { stdout: string });
-  return JSON.parse(stdout) as Record<string, unknown>;
 }

@@ -50,6 +50,8 @@ export async function removeBox(ctx: EngineContext, row: BoxRow): Promise<void> 
   if (live) await endMachine(ctx, live);
   await ctx.commits.run(async (tx) => {
     await release(tx, `box:${row.id}`);
+    const snapshots = await tx.selectFrom('snapshots').select('id').where('box_id', '=', row.id).execute();
+    for (const { id } of snapshots) await release(tx, `snapshot:${id}`);
     await tx.deleteFrom('boxes').where('id', '=', row.id).execute();
   });
   faultPoint('box.remove:before');

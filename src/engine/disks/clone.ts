@@ -70,16 +70,14 @@ async function cloneNow(
 }
 
 async function fromSnapshotOf(ctx: EngineContext, source: BoxRow, name: string): Promise<CloneSource> {
-  const find = (db: Database) =>
-    db
-      .selectFrom('snapshots')
-      .selectAll()
-      .where('box_id', '=', source.id)
-      .where('name', '=', name)
-      .executeTakeFirst();
   const gone = (): CryoboxError =>
     new CryoboxError('not_found', `the box has no snapshot ${JSON.stringify(name)}`, { details: { name } });
-  const snapshot = await find(ctx.db);
+  const snapshot = await ctx.db
+    .selectFrom('snapshots')
+    .selectAll()
+    .where('box_id', '=', source.id)
+    .where('name', '=', name)
+    .executeTakeFirst();
   if (!snapshot) throw gone();
   return {
     guest: snapshot.guest_layer,
@@ -88,7 +86,8 @@ async function fromSnapshotOf(ctx: EngineContext, source: BoxRow, name: string):
     diskSizeGb: snapshot.disk_size_gb,
     confirm: async (tx) => {
       // It may have been removed meanwhile; while it is there its layers are, too.
-      if ((await find(tx))?.id !== snapshot.id) throw gone();
+      const still = tx.selectFrom('snapshots').select('id').where('id', '=', snapshot.id);
+      if (!(await still.executeTakeFirst())) throw gone();
     },
   };
 }

@@ -46,21 +46,26 @@ async function layerUses(db: Database): Promise<Map<string, LayerUse>> {
     const parent = parent_id && layers.get(parent_id);
     if (parent) parent.children += 1;
   }
-  for (const { layer_id } of await db.selectFrom('layer_holds').select('layer_id').execute()) {
+  const holds = db
+    .selectFrom('layer_holds')
+    .select(['layer_id', (q) => q.fn.countAll<number>().as('holders')])
+    .groupBy('layer_id');
+  for (const { layer_id, holders } of await holds.execute()) {
     const layer = layers.get(layer_id);
-    if (layer) layer.holders += 1;
+    if (layer) layer.holders = Number(holders);
   }
   return layers;
 }
 
 async function parentNames(db: Database, rows: readonly SnapshotRow[]): Promise<Map<string, string>> {
-  const boxes = [...new Set(rows.map(({ box_id }) => box_id))];
-  const names = await db
-    .selectFrom('snapshots')
-    .select(['id', 'name'])
-    .where('box_id', 'in', boxes)
-    .execute();
-  return new Map(names.map(({ id, name }) => [id, name]));
+  const names = new Map(rows.map(({ id, name }) => [id, name]));
+  const others = rows.flatMap(({ parent_id }) => (parent_id && !names.has(parent_id) ? [parent_id] : []));
+  // A parent is among the rows when all of a box are listed, unless it is gone.
+  for (const id of new Set(others)) {
+    const parent = await db.selectFrom('snapshots').select('name').where('id', '=', id).executeTakeFirst();
+    if (parent) names.set(id, parent.name);
+  }
+  return names;
 }
 
 /** The layers of memory and devices that each snapshot's memory brought with it. */

@@ -106,13 +106,10 @@ async function hashProblems(ctx: EngineContext, row: LayerRow, options: CheckOpt
   return sha256 === row.sha256 ? [] : [`its content changed: the hash is ${sha256}, expected ${row.sha256}`];
 }
 
-/** Rows that point at layers must hold them, else they would be collected. */
+/** Rows that point at layers must hold them, else they would be collected; and nothing else keeps a layer. */
 async function referenceProblems(ctx: EngineContext): Promise<Problem[]> {
-  const held = new Set(
-    (await ctx.db.selectFrom('layer_holds').selectAll().execute()).map(
-      ({ holder, layer_id }) => `${holder} ${layer_id}`,
-    ),
-  );
+  const holds = await ctx.db.selectFrom('layer_holds').selectAll().execute();
+  const held = new Set(holds.map(({ holder, layer_id }) => `${holder} ${layer_id}`));
   const boxes = await ctx.db.selectFrom('boxes').select(['id', 'guest_head', 'disk_head']).execute();
   const snapshots = await ctx.db
     .selectFrom('snapshots')
@@ -122,9 +119,14 @@ async function referenceProblems(ctx: EngineContext): Promise<Problem[]> {
     ...boxes.map((it) => ({ holder: `box:${it.id}`, layers: [it.guest_head, it.disk_head] })),
     ...snapshots.map((it) => ({ holder: `snapshot:${it.id}`, layers: [it.guest_layer, it.disk_layer] })),
   ];
-  return needs.flatMap(({ holder, layers }) =>
+  const missing = needs.flatMap(({ holder, layers }) =>
     layers
       .filter((layer) => !held.has(`${holder} ${layer}`))
       .map((layer) => ({ what: holder, problem: `it does not hold ${layer}, which it needs` })),
   );
+  const known = new Set(needs.map(({ holder }) => holder));
+  const vain = holds
+    .filter(({ holder }) => /^(box|snapshot):/.test(holder) && !known.has(holder))
+    .map(({ holder, layer_id }) => ({ what: layer_id, problem: `it is held by ${holder}, which is gone` }));
+  return [...missing, ...vain];
 }
