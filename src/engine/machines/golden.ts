@@ -92,7 +92,12 @@ export class Goldens {
       const key = this.#key(shape, 'kvm');
       await this.#once(key, () => this.#ensure(key, shape, 'kvm'));
     });
-    return await this.#accelerator;
+    try {
+      return await this.#accelerator;
+    } catch (error) {
+      this.#accelerator = undefined;
+      throw error;
+    }
   }
 
   /** Everything a frozen machine depends on; a change of any of it makes another golden machine. */
