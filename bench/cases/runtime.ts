@@ -16,14 +16,15 @@ const image = 'tiny';
 /** Time a pool gets to fill again between rounds. */
 const refillMs = 400;
 
-async function timed(task: () => Promise<unknown>): Promise<number> {
+/** Milliseconds that a task takes. */
+export async function timed(task: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
   await task();
   return performance.now() - started;
 }
 
 /** An engine over a home of its own, and what ends it. */
-async function withEngine(
+export async function withEngine(
   poolSize: number,
   make: (
     engine: Engine,

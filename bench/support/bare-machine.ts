@@ -1,8 +1,11 @@
 import { spawn } from 'node:child_process';
-import { link, mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createConnection, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { copyFile, link, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
+import { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { pipeline } from 'node:stream/promises';
 import { createOverlay } from '../../src/disk/index.js';
 import { AgentClient } from '../../src/guest/index.js';
 import { findQemu, type MachineSpec, machineFiles, qemuArguments } from '../../src/machine/index.js';
@@ -14,12 +17,16 @@ import { openDatabase } from '../../src/store/index.js';
  */
 export class BareMachine {
   readonly #home: string;
+  readonly #memoryMiB: number;
+  #qmp: Qmp | undefined;
   #directory = '';
   #pid: number | undefined;
   #agent: AgentClient | undefined;
 
-  constructor(home: string) {
+  /** `memoryMiB`: a shape that the home has a golden machine of. */
+  constructor(home: string, memoryMiB = 512) {
     this.#home = home;
+    this.#memoryMiB = memoryMiB;
   }
 
   /** Starts QEMU, loads the golden machine's state and waits for the agent. */
@@ -54,6 +61,63 @@ export class BareMachine {
     await execution.exit;
   }
 
+  /** Has QEMU write the whole stopped machine to a file, as it does by itself. */
+  async saveTo(path: string): Promise<void> {
+    const qmp = this.#control();
+    const server = createServer();
+    server.listen(join(this.#directory, machineFiles.outgoingSocket));
+    await once(server, 'listening');
+    const written = once(server, 'connection').then(async ([socket]: Socket[]) => {
+      if (socket) await pipeline(socket, createWriteStream(path));
+    });
+    await qmp.run('stop', {});
+    await qmp.run('migrate-set-capabilities', {
+      capabilities: [
+        { capability: 'x-ignore-shared', state: false },
+        { capability: 'events', state: true },
+      ],
+    });
+    await qmp.run('migrate-set-parameters', { 'max-bandwidth': 2 ** 40 });
+    const saved = qmp.event((name, data) => name === 'MIGRATION' && data['status'] === 'completed');
+    await qmp.run('migrate', { uri: `unix:${machineFiles.outgoingSocket}` });
+    await Promise.all([saved, written]);
+    server.close();
+    const file = await open(path, 'r');
+    await file.sync();
+    await file.close();
+  }
+
+  /** Lets a machine that was saved go on. */
+  async goOn(): Promise<void> {
+    await this.#control().run('cont', {});
+  }
+
+  /** Starts QEMU with memory of its own and loads a file of {@link saveTo} of `other`, on that one's disks. */
+  async restoreFrom(path: string, other: BareMachine): Promise<AgentClient> {
+    this.#directory = await mkdtemp(join(this.#home, 'bare-'));
+    for (const name of await readdir(other.#directory)) {
+      if (name.startsWith('lay_') || name === 'guard')
+        await link(join(other.#directory, name), join(this.#directory, name));
+      if (name.endsWith('-head')) await copyFile(join(other.#directory, name), join(this.#directory, name));
+    }
+    const qmp = await this.#start({ ram: 'anonymous' });
+    await attach(qmp, { state: '' });
+    await qmp.run('migrate-set-capabilities', { capabilities: [{ capability: 'events', state: true }] });
+    const loaded = qmp.event((name, data) => name === 'MIGRATION' && data['status'] === 'completed');
+    await qmp.run('migrate-incoming', { uri: `unix:${machineFiles.incomingSocket}` });
+    const socket = createConnection(join(this.#directory, machineFiles.incomingSocket));
+    socket.on('error', () => undefined);
+    await Promise.all([pipeline(createReadStream(path), socket), loaded]);
+    await qmp.run('cont', {});
+    this.#agent = await AgentClient.connect({ socketPath: join(this.#directory, machineFiles.agentSocket) });
+    return this.#agent;
+  }
+
+  #control(): Qmp {
+    if (!this.#qmp) throw new Error('the machine is not started');
+    return this.#qmp;
+  }
+
   /** Ends the machine and removes its files. */
   async end(): Promise<void> {
     this.#agent?.close();
@@ -86,7 +150,8 @@ export class BareMachine {
     const golden = await db
       .selectFrom('goldens')
       .selectAll()
-      .where('memory_mib', '=', 512)
+      .where('memory_mib', '=', this.#memoryMiB)
+      .where('machine_type', '!=', '')
       .executeTakeFirstOrThrow();
     const disk = await db
       .selectFrom('images')
@@ -115,9 +180,9 @@ export class BareMachine {
   }
 
   async #start(how: Pick<MachineSpec, 'ram' | 'boot'>): Promise<Qmp> {
-    if (how.ram === 'shared-file') await freshRam(join(this.#directory, machineFiles.ram));
+    if (how.ram === 'shared-file') await freshRam(join(this.#directory, machineFiles.ram), this.#memoryMiB);
     const spec: MachineSpec = {
-      shape: { cpus: 1, memoryMiB: 512 },
+      shape: { cpus: 1, memoryMiB: this.#memoryMiB },
       accelerator: 'tcg',
       outbound: true,
       ...how,
@@ -131,6 +196,7 @@ export class BareMachine {
     this.#pid = child.pid;
     const qmp = new Qmp(child.stdio[3] as Socket);
     await qmp.run('qmp_capabilities', {});
+    this.#qmp = qmp;
     return qmp;
   }
 }
@@ -139,11 +205,11 @@ interface Files {
   readonly state: string;
 }
 
-async function freshRam(path: string): Promise<void> {
+async function freshRam(path: string, memoryMiB: number): Promise<void> {
   const { truncate, writeFile } = await import('node:fs/promises');
   await rm(path);
   await writeFile(path, '');
-  await truncate(path, 512 * 1024 ** 2);
+  await truncate(path, memoryMiB * 1024 ** 2);
 }
 
 async function attach(qmp: Qmp, _files: Files): Promise<void> {

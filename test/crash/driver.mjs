@@ -18,6 +18,12 @@ const acts = {
   gc: async (runtime) => await runtime.gc(),
   remove: async (runtime) => await (await box(runtime)).remove(),
   create: async (runtime) => await runtime.create({ image: 'tiny', name: 'n', detach: true }),
+  pause: async (runtime) => await (await box(runtime)).pause(),
+  resume: async (runtime) => await (await box(runtime)).resume(),
+  'memory-snapshot': async (runtime) => await (await box(runtime)).snapshot.create('new', { memory: true }),
+  rollback: async (runtime) => await (await box(runtime)).snapshot.restore('point', { live: true }),
+  fork: async (runtime) => await (await box(runtime)).fork({ count: 2 }),
+  template: async (runtime) => await runtime.templates.create({ box: 'b', name: 't' }),
   open: async () => undefined,
 };
 
