@@ -1,5 +1,5 @@
 import { open, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { Box } from '../../src/api/index.js';
 import { openDatabase } from '../../src/store/index.js';
@@ -159,6 +159,9 @@ it('finds a byte that was flipped: the box stays paused, and others are not affe
   ] as const) {
     await flip(path, offset);
     expect((await failureOf(box.resume())).code).toBe('integrity');
+    const { ok, problems } = await runtime.verify();
+    expect(ok).toBe(false);
+    expect(problems.map(({ what }) => what)).toContain(basename(path));
     expect((await box.info()).status).toBe('paused');
     await flip(path, offset);
   }

@@ -4,6 +4,7 @@ import { throwIfCancelled } from '../../base/abort.js';
 import { ifExists } from '../../base/files.js';
 import { checkImage, readHeader } from '../../disk/index.js';
 import { messageOf } from '../../errors.js';
+import { verifyLayer } from '../../memory/index.js';
 import type { LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 
@@ -52,6 +53,10 @@ async function layerProblems(ctx: EngineContext, row: LayerRow, options: CheckOp
     if (row.kind === 'qcow2') problems.push(...(await imageProblems(ctx, row)));
     if (row.kind === 'raw' && facts.size !== row.virtual_bytes) {
       problems.push(`its file has ${facts.size} bytes, expected ${row.virtual_bytes}`);
+    }
+    if (row.kind.startsWith('memory-') && row.parent_id !== null) {
+      // Hashed when they were written: a byte that changed since is found whether or not the file was looked at before.
+      await verifyLayer({ map: ctx.layers.path(row.parent_id), pages: path }, row.id, options.signal);
     }
     if (row.state === 'sealed') {
       if ((facts.mode & 0o222) !== 0) problems.push('its file can be written, and it is sealed');
