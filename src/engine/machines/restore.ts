@@ -78,11 +78,12 @@ async function attachDisks(
   { machine }: WaitingMachine,
   heads: Readonly<Record<DiskSlot, string>>,
 ): Promise<void> {
-  for (const slot of ['guest', 'disk'] as const) {
+  const attach = async (slot: DiskSlot): Promise<void> => {
     const { chain, files } = await ctx.layers.disk(ctx.db, heads[slot]);
-    for (const file of files) await machine.place(file);
+    await Promise.all(files.map((file) => machine.place(file)));
     await attachDisk(machine.qmp, slot, chain);
-  }
+  };
+  await Promise.all([attach('guest'), attach('disk')]);
 }
 
 function stageClock(report: RestoreOptions['onStage']): (stage: string) => void {
