@@ -15,6 +15,8 @@ const bytesPerGb = 1024 ** 3;
 
 /** Gives a box a machine: restores the golden machine of its shape on the box's disks. Throws `machine_failed`. */
 export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox> {
+  // Two machines on one disk would destroy it.
+  if (ctx.live.get(row.id)) throw new CryoboxError('internal', `box ${row.id} has a machine already`);
   const stages: Record<string, number> = {};
   const onStage = (stage: string, durationMs: number): void => {
     stages[stage] = Math.round(durationMs * 10) / 10;
