@@ -117,8 +117,6 @@ pub struct Agent {
     pub run: Option<String>,
     /// What identity.renew asked for and the root that is not mounted yet is to get.
     pub identity: Option<Identity>,
-    /// Whether an execution has been started since the boot.
-    pub has_run: bool,
     pub freeze: Freeze,
     pub power_off: Option<PowerOff>,
     done: bool,
@@ -170,7 +168,6 @@ impl Agent {
             is_init,
             run: None,
             identity: None,
-            has_run: false,
             freeze: Freeze::default(),
             power_off: None,
             done: false,

@@ -11,7 +11,6 @@ use crate::object;
 use crate::spawn::{self, Plan};
 use crate::streams::{Owner, SinkKind};
 use crate::sys;
-use crate::warm::FIRST_PROGRAM_MS;
 use std::os::unix::io::AsRawFd;
 
 /// Running ones, and ended ones whose background processes still hold their output.
@@ -195,9 +194,6 @@ impl Agent {
         }
         if let Some(timeout) = timeout {
             self.after(timeout as u64, Timer::ExecTimeout(key));
-        }
-        if self.is_init && !std::mem::replace(&mut self.has_run, true) {
-            self.after(FIRST_PROGRAM_MS, Timer::FirstReads);
         }
         self.exec_names.insert(exec.name.clone(), key);
         self.children.insert(pid, Child::Exec(key));

@@ -11,32 +11,20 @@ use crate::sys;
 use std::fs::{self, File};
 use std::os::unix::io::AsRawFd;
 
-/// KiB read ahead: the first pages a program touches are far apart, and what is read beside them is a box's own memory.
-const FIRST_READ_AHEAD: &str = "4";
-/// The kernel's own values.
-const READ_AHEAD: &str = "128";
+/// The kernel's own value.
 const INODE_READ_AHEAD: &str = "32";
-/// From the mount of the root to reading ahead as usual, at the latest.
+/// From the mount of the root to reading inodes ahead as usual.
 pub const FIRST_READS_MS: u64 = 1000;
-/// From the start of the first execution to reading ahead as usual: a small program is there by then, and a large one
-/// reads most of what it needs after that.
-pub const FIRST_PROGRAM_MS: u64 = 100;
 
-fn set_read_ahead(value: &str) {
-    // Without it reading is only slower.
-    let _ = fs::write("/sys/block/vdb/queue/read_ahead_kb", value);
-}
-
-/// Reads ahead as usual again.
+/// Reads inodes ahead as usual again.
 pub fn read_ahead() {
-    set_read_ahead(READ_AHEAD);
+    // Without it reading is only slower.
     let _ = fs::write("/sys/fs/ext4/vdb/inode_readahead_blks", INODE_READ_AHEAD);
 }
 
 impl Agent {
     /// What fails here is only not saved.
     pub fn warm_up(&mut self) {
-        set_read_ahead(FIRST_READ_AHEAD);
         self.cgroups = Cgroups::open();
         for done in [net::prepare(), self.run_once()] {
             if let Err(failure) = done {
