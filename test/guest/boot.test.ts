@@ -150,7 +150,8 @@ describe('the agent as PID 1 of a machine', () => {
   it('turns the machine off', async () => {
     await client.system.powerOff({ timeoutMs: 2000 });
     expect((await client.closed).code).toBe('machine_failed');
-    await machine.kill();
+    // The port closes before QEMU has ended: it must end by itself.
+    await machine.exited;
     expect(machine.process.exitCode).toBe(0);
   });
 });

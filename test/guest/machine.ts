@@ -16,6 +16,8 @@ export interface TestMachine {
   console(): string;
   /** Gives a command to QEMU's human monitor and waits for it to be done. */
   monitor(command: string): Promise<string>;
+  /** Resolves when QEMU has ended by itself or was killed. */
+  readonly exited: Promise<unknown>;
   kill(): Promise<void>;
 }
 
@@ -129,6 +131,7 @@ export async function bootMachine(directory: string, options: MachineOptions): P
     process: child,
     console: () => readFileSync(consolePath, 'latin1'),
     monitor: (command) => monitor(child, command),
+    exited: gone,
     kill: async () => {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
       await gone;
