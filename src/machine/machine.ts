@@ -4,7 +4,7 @@ import { errnoOf } from '../errors.js';
 import { type MachineSpec, machineFiles } from './arguments.js';
 import { ConsoleLog } from './console.js';
 import { launchQemu, type MachineUser } from './launch.js';
-import { identify, killProcess, type ProcessIdentity } from './process.js';
+import { isAlive, killProcess, type ProcessIdentity } from './process.js';
 import { QmpClient } from './qmp.js';
 
 /** A file a machine may open, hard-linked into its directory. */
@@ -135,7 +135,7 @@ export class Machine {
 
   /** Whether the process of an adopted or launched machine still lives. */
   async isAlive(): Promise<boolean> {
-    return (await identify(this.process.pid))?.startTicks === this.process.startTicks;
+    return await isAlive(this.process);
   }
 }
 

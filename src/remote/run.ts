@@ -1,30 +1,7 @@
-import type { ByteSource, ExecOptions, ExecResult } from '../api/index.js';
-import { CryoboxError } from '../errors.js';
+import type { ExecOptions, ExecResult } from '../api/index.js';
+import { collectOutput } from '../base/collect-output.js';
 import { RemoteExecution } from './execution.js';
 import type { Transport } from './transport.js';
-
-/** Output kept of each stream of a command that is waited for; see `Box.exec`. */
-const maxOutputBytes = 64 * 1024 * 1024;
-
-async function collect(source: ByteSource, name: string): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of source) {
-    bytes += chunk.length;
-    if (bytes > maxOutputBytes) {
-      throw new CryoboxError(
-        'resource_exhausted',
-        `The command wrote more than ${maxOutputBytes} bytes to ${name}`,
-        {
-          hint: 'Use startExec and read its streams.',
-          details: { limitBytes: maxOutputBytes },
-        },
-      );
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
-}
 
 /** Writes all of stdin. A command that ends or closes its stdin before takes no more, which is no failure. */
 async function feed(execution: RemoteExecution, stdin: NonNullable<ExecOptions['stdin']>): Promise<void> {
@@ -57,8 +34,8 @@ export async function runCommand(
   try {
     if (stdin !== undefined) feed(execution, stdin).catch(() => undefined);
     const [stdout, stderr, exit] = await Promise.all([
-      collect(execution.stdout, 'stdout'),
-      collect(execution.stderr, 'stderr'),
+      collectOutput('stdout', execution.stdout),
+      collectOutput('stderr', execution.stderr),
       execution.wait(),
     ]);
     return { ...exit, stdout, stderr };
