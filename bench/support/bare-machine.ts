@@ -231,7 +231,10 @@ class Qmp {
 
   constructor(socket: Socket) {
     this.#socket = socket;
-    createInterface({ input: socket }).on('line', (line) => {
+    const lines = createInterface({ input: socket });
+    // A machine that is killed resets its connection; who waits for an answer then never gets one, and is at its end.
+    lines.on('error', () => undefined);
+    lines.on('line', (line) => {
       const message = JSON.parse(line) as Record<string, unknown>;
       if ('event' in message) {
         const data = (message['data'] ?? {}) as Record<string, unknown>;

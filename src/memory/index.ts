@@ -1,4 +1,4 @@
-export { type CaptureOptions, type CaptureResult, captureProcess, materialiseFlat } from './capture.js';
+export { type CaptureOptions, type CaptureResult, captureProcess } from './capture.js';
 export { adoptGolden, readSavedMachine, type SavedMachine } from './golden.js';
 export type { LayerPaths } from './layer-files.js';
 export type { LayerForm, LayerMap } from './layer-map.js';
@@ -6,11 +6,11 @@ export type { LayerReader, OpenLayer } from './layer-reader.js';
 export { localLayers } from './local-layer.js';
 export { readMap } from './map-file.js';
 export { MemoryImage } from './memory-image.js';
+export { mergeLayers, rebaseMap, writeMapOnly } from './merge.js';
 export { type PageServer, readPageServerLog, startPageServer } from './page-server.js';
 export type { PageServerConfig, PageServerEvent } from './page-server-config.js';
 export { canReadProcess } from './process-memory.js';
 export {
-  type FlatCandidate,
   planResume,
   type ResumePlan,
   type ResumeResult,

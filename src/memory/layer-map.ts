@@ -94,7 +94,7 @@ export function deriveMap(parent: LayerMap, own: LayerChanges): LayerMap {
 }
 
 /** Leaves out the layers no extent refers to; the layer itself stays first. */
-function compact(map: LayerMap): LayerMap {
+export function compact(map: LayerMap): LayerMap {
   const used = new Set<number>([0]);
   for (const block of map.blocks)
     for (let at = 2; at < block.extents.length; at += EXTENT_WORDS) used.add(block.extents[at] ?? ZERO);
@@ -111,7 +111,8 @@ function compact(map: LayerMap): LayerMap {
   };
 }
 
-function translate(extents: Uint32Array, layerOf: (layer: number) => number): Uint32Array {
+/** The same extents with other layer numbers; zeros stay zeros. */
+export function translate(extents: Uint32Array, layerOf: (layer: number) => number): Uint32Array {
   const out = extents.slice();
   for (let at = 2; at < out.length; at += EXTENT_WORDS) {
     const layer = out[at] ?? ZERO;
@@ -120,17 +121,23 @@ function translate(extents: Uint32Array, layerOf: (layer: number) => number): Ui
   return out;
 }
 
+/** Translates layer numbers of `target` into those of `base`; -1 for a layer that `base` does not know. */
+export function sourcesIn(base: LayerMap, target: LayerMap): (layer: number) => number {
+  const known = new Map(base.layers.map((id, index) => [id, index]));
+  const numbers = target.layers.map((id) => known.get(id) ?? -1);
+  return (layer) => numbers[layer] ?? -1;
+}
+
 /**
  * Per block, the extents of `target` that must be sent to a machine that maps or knows `base`. The first block is
  * compared; the others are anonymous memory in every new machine and are sent whole.
  */
 export function differenceFrom(target: LayerMap, base: LayerMap): Uint32Array[] {
-  const known = new Map(base.layers.map((id, index) => [id, index]));
-  const baseLayer = target.layers.map((id) => known.get(id) ?? -1);
+  const baseLayer = sourcesIn(base, target);
   return target.blocks.map((block, index) => {
     const same = base.blocks[index];
     if (index > 0 || !same || same.sizeBytes !== block.sizeBytes) return block.extents;
-    return differingExtents(block.extents, same.extents, (layer) => baseLayer[layer] ?? -1);
+    return differingExtents(block.extents, same.extents, baseLayer);
   });
 }
 

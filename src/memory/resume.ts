@@ -10,17 +10,11 @@ import type { MemoryImage } from './memory-image.js';
 /** Pages read at once on the way into QEMU: 256 KiB, one write of the encoder. */
 const pagesPerRead = 64;
 
-/** A flat layer a machine could map. */
-export interface FlatCandidate {
-  readonly map: LayerMap;
-  /** The map this layer was made of by materialiseFlat(), whose memory it equals page by page. */
-  readonly madeOf?: LayerMap;
-}
-
 /** Which flat layer to map, and what must be streamed over it. */
 export interface ResumePlan {
   /** Id of the flat layer whose data file QEMU maps (`share=off`) as its RAM. */
   readonly baseLayerId: string;
+  readonly base: LayerMap;
   /** Per block the extents to send, numbered by the target map's layers. */
   readonly extents: readonly Uint32Array[];
   /** Bytes of page data to send. */
@@ -31,17 +25,15 @@ export interface ResumePlan {
  * Finds the flat layer nearest to `target`: the one over which the least must be streamed.
  * @throws integrity when no candidate has the target's RAM size.
  */
-export function planResume(target: LayerMap, candidates: readonly FlatCandidate[]): ResumePlan {
+export function planResume(target: LayerMap, candidates: readonly LayerMap[]): ResumePlan {
   let best: ResumePlan | undefined;
-  for (const { map, madeOf } of candidates) {
+  for (const map of candidates) {
     const fits = map.form === 'flat' && map.blocks[0]?.sizeBytes === target.blocks[0]?.sizeBytes;
     const baseLayerId = map.layers[0];
     if (!fits || baseLayerId === undefined) continue;
-    for (const base of madeOf ? [map, madeOf] : [map]) {
-      const extents = differenceFrom(target, base);
-      const streamBytes = measure(extents).dataBytes;
-      if (!best || streamBytes < best.streamBytes) best = { baseLayerId, extents, streamBytes };
-    }
+    const extents = differenceFrom(target, map);
+    const streamBytes = measure(extents).dataBytes;
+    if (!best || streamBytes < best.streamBytes) best = { baseLayerId, base: map, extents, streamBytes };
   }
   if (best) return best;
   throw new CryoboxError(
@@ -50,7 +42,7 @@ export function planResume(target: LayerMap, candidates: readonly FlatCandidate[
   );
 }
 
-/** Whether a background merge should make a flat layer of `target`: it is deep, or its resume streams a lot. */
+/** Whether a background merge should make one layer of `target`: it is deep, or its resume streams a lot. */
 export function wantsMerge(target: LayerMap, plan: ResumePlan): boolean {
   return target.generation >= MAX_GENERATION || plan.streamBytes > FLAT_ABOVE_BYTES;
 }

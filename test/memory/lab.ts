@@ -10,7 +10,6 @@ import type { LayerMap } from '../../src/memory/layer-map.js';
 import { localLayers } from '../../src/memory/local-layer.js';
 import { MemoryImage } from '../../src/memory/memory-image.js';
 import {
-  type FlatCandidate,
   planResume,
   type ResumePlan,
   type ResumeResult,
@@ -38,7 +37,7 @@ export interface Running {
 export class Lab {
   readonly directory: string;
   readonly memoryMiB: number;
-  readonly flats: FlatCandidate[] = [];
+  readonly flats: LayerMap[] = [];
   readonly #machines = new Set<MiniMachine>();
   readonly #images: MemoryImage[] = [];
   #saved: SavedMachine | undefined;
@@ -68,7 +67,7 @@ export class Lab {
 
   /** The golden machine as something to resume. */
   get golden(): Paused {
-    const map = this.flats[0]?.map;
+    const map = this.flats[0];
     if (!map) throw new Error('no golden layer');
     return { map, deviceSections: this.saved.deviceSections };
   }
@@ -99,7 +98,7 @@ export class Lab {
   }
 
   /** Resumes by mapping the nearest flat layer and streaming the rest. */
-  async resume(paused: Paused, candidates: readonly FlatCandidate[] = this.flats): Promise<Running> {
+  async resume(paused: Paused, candidates: readonly LayerMap[] = this.flats): Promise<Running> {
     const image = await this.image(paused.map);
     const plan = planResume(paused.map, candidates);
     const path = this.layerPaths(plan.baseLayerId).pages;
@@ -196,6 +195,6 @@ export class Lab {
     await this.kill(machine);
     this.#saved = await readSavedMachine([stream], 'mem');
     const map = await adoptGolden({ paths: this.layerPaths(layerId), layerId, saved: this.#saved });
-    this.flats.push({ map });
+    this.flats.push(map);
   }
 }

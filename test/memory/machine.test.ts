@@ -3,10 +3,11 @@ import { open, readFile, stat } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { materialiseFlat } from '../../src/memory/capture.js';
 import { EXTENT_WORDS } from '../../src/memory/extents.js';
+import { FLAT_ABOVE_BYTES } from '../../src/memory/layer-map.js';
 import { localLayers } from '../../src/memory/local-layer.js';
 import { MemoryImage } from '../../src/memory/memory-image.js';
+import { mergeLayers } from '../../src/memory/merge.js';
 import { canReadProcess } from '../../src/memory/process-memory.js';
 import { planResume } from '../../src/memory/resume.js';
 import { captureStream } from '../../src/memory/stream-capture.js';
@@ -146,25 +147,41 @@ describe('memory of a machine', () => {
     const expected = await sum(first.machine, 'a');
     const packed = await lab.pause(first);
 
-    const merged = await materialiseFlat({
-      image: await lab.image(packed.map),
+    const [base] = lab.flats;
+    if (!base) throw new Error('there is no golden machine');
+    const image = await lab.image(packed.map);
+    const { streamBytes } = planResume(packed.map, lab.flats);
+    expect(streamBytes).toBeGreaterThan(5 * 2 ** 20);
+    const small = await mergeLayers({
+      image,
+      base,
+      differenceBytes: streamBytes,
+      paths: lab.layerPaths('small'),
+      layerId: 'small',
+    });
+    expect(small).toMatchObject({ form: 'packed', generation: 1, layers: ['small', 'golden'] });
+    const merged = await mergeLayers({
+      image,
+      base,
+      differenceBytes: FLAT_ABOVE_BYTES + 1,
       paths: lab.layerPaths('merged'),
       layerId: 'merged',
     });
     expect(merged).toMatchObject({ form: 'flat', generation: 0, layers: ['merged'] });
-    await verifyLayer(lab.layerPaths('merged'), 'merged');
-    const candidates = [...lab.flats, { map: merged, madeOf: packed.map }];
-    expect(planResume(packed.map, lab.flats).streamBytes).toBeGreaterThan(5 * 2 ** 20);
-    const plan = planResume(packed.map, candidates);
-    expect(plan).toMatchObject({ baseLayerId: 'merged' });
-    expect(plan.extents[0]).toHaveLength(0);
+    for (const id of ['small', 'merged']) await verifyLayer(lab.layerPaths(id), id);
+    const expectedContent = await contentOf(packed);
+    for (const map of [small, merged])
+      expect((await contentOf({ ...packed, map })).equals(expectedContent)).toBe(true);
+    const candidates = [merged];
 
-    const second = await lab.resume(packed, candidates);
+    const second = await lab.resume({ ...packed, map: merged }, candidates);
+    expect(second.plan).toMatchObject({ baseLayerId: 'merged' });
+    expect(second.plan.extents[0]).toHaveLength(0);
     expect(await sum(second.machine, 'a')).toBe(expected);
     await second.machine.run(fill('b', 1));
     const flat = await lab.pause(second, { form: 'flat' });
     expect(flat.map).toMatchObject({ form: 'flat', generation: 0 });
-    const third = await lab.resume(flat, [{ map: flat.map }]);
+    const third = await lab.resume(flat, [flat.map]);
     expect(third.plan.extents[0]).toHaveLength(0);
     expect(await sum(third.machine, 'a')).toBe(expected);
     await lab.kill(third.machine);
@@ -183,7 +200,7 @@ describe('memory of a machine', () => {
     const expected = await sum(running.machine, 'b');
     const large = await lab.pause(running);
     expect(large.map.form).toBe('flat');
-    const again = await lab.resume(large, [{ map: large.map }]);
+    const again = await lab.resume(large, [large.map]);
     expect(again.sent.pages).toBeLessThan(256);
     expect(await sum(again.machine, 'b')).toBe(expected);
     await lab.kill(again.machine);

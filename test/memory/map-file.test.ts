@@ -53,11 +53,13 @@ describe('map file', () => {
   });
 
   it('asks for a merge at the bound of depth, and where much would be streamed', () => {
-    const wants = (map: LayerMap): boolean => wantsMerge(map, planResume(map, [{ map: flat }]));
+    const wants = (map: LayerMap): boolean => wantsMerge(map, planResume(map, [flat]));
     let map = flat;
     for (let i = 1; i < MAX_GENERATION; i += 1) map = child(map, `lay_${i}`, i, 3, 0, 0);
     expect(wants(map)).toBe(false);
-    expect(wantsMerge(map, { baseLayerId: 'lay_base', extents: [], streamBytes: 2 ** 27 })).toBe(true);
+    expect(wantsMerge(map, { baseLayerId: 'lay_base', base: flat, extents: [], streamBytes: 2 ** 27 })).toBe(
+      true,
+    );
     expect(wants(child(map, 'lay_last', 0, 3, 0, 0))).toBe(true);
   });
 

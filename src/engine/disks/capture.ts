@@ -32,6 +32,8 @@ export interface CapturedDisks {
   readonly disk: string;
   readonly consistency: Consistency;
   readonly guestPauseMs: number;
+  /** Makes the files durable; before the commit. */
+  sync(): Promise<void>;
   /** Makes it true: to be run in the transaction that points at the layers. */
   apply(tx: Database): Promise<void>;
   /** Makes the layers unchangeable for machines; after the commit. */
@@ -92,13 +94,14 @@ async function freeze(live: LiveBox, options: QuiesceOptions): Promise<'frozen' 
 
 async function captureAtRest(ctx: EngineContext, row: BoxRow): Promise<CapturedDisks> {
   const changes = await prepareSwitches(ctx, row);
+  const disks = captured(ctx, row, changes, 'clean', 0);
   try {
-    await ctx.layers.sync(changes.filter(({ head }) => head).map(({ old }) => old.id));
+    await disks.sync();
   } catch (error) {
-    await dropHeads(ctx, changes);
+    await disks.discard();
     throw error;
   }
-  return captured(ctx, row, changes, 'clean', 0);
+  return disks;
 }
 
 async function captureRunning(
@@ -122,13 +125,14 @@ async function captureRunning(
     await live.machine.run();
     guestPauseMs = performance.now() - started;
   }
-  await ctx.layers.sync(changes.flatMap(({ old, head }) => (head ? [old.id, head.id] : [])));
-  return captured(ctx, row, changes, consistency, guestPauseMs);
+  const disks = captured(ctx, row, changes, consistency, guestPauseMs);
+  await disks.sync();
+  return disks;
 }
 
 /**
- * Captures the disks of a running box whose machine stands still already, and leaves it so. What was written is durable
- * when it returns. Throws `machine_failed`, `disk_full`.
+ * Captures the disks of a running box whose machine stands still already, and leaves it so. The caller makes them
+ * durable with `sync`. Throws `machine_failed`, `disk_full`.
  */
 export async function captureHalted(ctx: EngineContext, row: BoxRow, live: LiveBox): Promise<CapturedDisks> {
   const changes = await prepareSwitches(ctx, row);
@@ -138,7 +142,6 @@ export async function captureHalted(ctx: EngineContext, row: BoxRow, live: LiveB
     await dropHeads(ctx, changes);
     throw error;
   }
-  await ctx.layers.sync(changes.flatMap(({ old, head }) => (head ? [old.id, head.id] : [])));
   return captured(ctx, row, changes, 'crash', 0);
 }
 
@@ -195,7 +198,8 @@ function captured(
     return change?.head?.id ?? change?.old.id ?? '';
   };
   // What a machine writes already is more than an empty file that could be made again.
-  const headBytes = ctx.live.get(row.id) ? emptyHeadBytes : 0;
+  const isLive = ctx.live.get(row.id) !== undefined;
+  const headBytes = isLive ? emptyHeadBytes : 0;
   const switched = changes.flatMap(({ old, head }) =>
     head ? [{ old, head: { ...head, size_bytes: headBytes } }] : [],
   );
@@ -205,6 +209,8 @@ function captured(
     disk: layerOf('disk'),
     consistency,
     guestPauseMs,
+    // Without a machine the new head is empty, and can be made again.
+    sync: () => ctx.layers.sync(switched.flatMap(({ old, head }) => (isLive ? [old.id, head.id] : [old.id]))),
     apply: async (tx) => {
       if (switched.length === 0) return;
       await tx

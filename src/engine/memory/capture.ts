@@ -1,31 +1,16 @@
-import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
-import { syncDirectory } from '../../base/files.js';
 import { newId } from '../../base/ids.js';
-import { CryoboxError, wrapHostError } from '../../errors.js';
-import { saveDevices, streamState } from '../../machine/index.js';
-import {
-  canReadProcess,
-  captureProcess,
-  captureStream,
-  type LayerMap,
-  type LayerPaths,
-  type MemoryImage,
-} from '../../memory/index.js';
-import { encodeDeviceState, parseDeviceState } from '../../migration/index.js';
+import { CryoboxError } from '../../errors.js';
+import type { LayerMap } from '../../memory/index.js';
 import { type BoxRow, type Database, hold, type LayerRow, type MemoryRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
-import { type CapturedDisks, captureHalted } from '../disks/capture.js';
+import type { CapturedDisks } from '../disks/capture.js';
 import { reconcileHeads } from '../disks/reconcile.js';
 import type { LiveBox } from '../live.js';
 import { machineFacts } from './guard.js';
 import { openMemory } from './layers.js';
+import { type NewLayers, type Taken, takeMachine } from './moment.js';
 import { requireMemory } from './rows.js';
-
-const bytesPerMiB = 1024 ** 2;
-
-/** A busy guest answers late, but it answers. */
-const holdTimeoutMs = 30_000;
+import { Standstill } from './standstill.js';
 
 /** A machine as it was at one moment: layers that no longer change. Durable, and not committed yet. */
 export interface CapturedMachine {
@@ -39,13 +24,6 @@ export interface CapturedMachine {
   seal(): Promise<void>;
   /** Removes what was made, when there is no commit. */
   discard(): Promise<void>;
-}
-
-/** New layers of memory and devices, as rows that are not stored yet. */
-interface NewLayers {
-  readonly map: LayerRow;
-  readonly pages: LayerRow;
-  readonly state: LayerRow;
 }
 
 /**
@@ -63,27 +41,24 @@ export async function captureMachine(
   const facts = await machineFacts(ctx, live);
   const parent = await openMemory(ctx, await parentLayer(ctx, live));
   const layers = newLayers(ctx);
-  // Bytes that reach the guest's ports while it stands still would change memory that is being read.
-  const letGo = await live.agent.hold(holdTimeoutMs).catch(async (error: unknown) => {
+  const still = await Standstill.begin(live).catch(async (error: unknown) => {
     await parent.close();
     throw error;
   });
-  const started = performance.now();
-  let captured: { map: LayerMap; disks: CapturedDisks } | undefined;
+  let taken: Taken;
   try {
-    await live.machine.halt();
-    captured = await captureStopped(ctx, { row: current, live, parent, layers });
+    const goOn = options.goOn ? () => still.end() : undefined;
+    taken = await takeMachine(ctx, { row: current, live, parent, layers, goOn });
   } catch (error) {
     await removeFiles(ctx, layers);
+    await still.end();
     throw error;
   } finally {
-    if (options.goOn || !captured) await live.machine.run();
-    letGo();
+    still.letGo();
     await parent.close();
   }
-  const guestPauseMs = options.goOn ? performance.now() - started : 0;
-  const sealed = await sealLayers(ctx, layers, captured.map);
-  const { map, disks } = captured;
+  const { map, disks } = taken;
+  const sealed = await sealLayers(ctx, layers, map);
   const memory: MemoryRow = {
     id: newId('mem'),
     created_at: Date.now(),
@@ -101,7 +76,7 @@ export async function captureMachine(
   return {
     memory,
     disks,
-    guestPauseMs,
+    guestPauseMs: still.durationMs,
     apply: async (tx) => {
       await disks.apply(tx);
       await tx
@@ -136,90 +111,6 @@ function newLayers(ctx: EngineContext): NewLayers {
   const map = ctx.layers.newRow({ ...facts, kind: 'memory-map' });
   const pages = ctx.layers.newRow({ ...facts, kind: 'memory-packed', parent_id: map.id });
   return { map, pages, state: ctx.layers.newRow({ ...facts, kind: 'device-state' }) };
-}
-
-interface Stopped {
-  readonly row: BoxRow;
-  readonly live: LiveBox;
-  readonly parent: MemoryImage;
-  readonly layers: NewLayers;
-}
-
-/** Everything that is done while the guest stands still; durable when it returns. */
-async function captureStopped(
-  ctx: EngineContext,
-  stopped: Stopped,
-): Promise<{ map: LayerMap; disks: CapturedDisks }> {
-  const { row, live, layers } = stopped;
-  const paths = { map: ctx.layers.path(layers.map.id), pages: ctx.layers.path(layers.pages.id) };
-  if (!canReadProcess(live.machine.process.pid)) return await captureByStream(ctx, stopped, paths);
-  // Devices first: saving them may still write what they hold of the disks.
-  const devices = await saveDevices(live.machine.qmp, live.machine.directory);
-  const [map, disks] = await settled(
-    [
-      captureProcess({
-        pid: live.machine.process.pid,
-        mapping: {
-          ...(live.memory.baseLayer === null ? {} : { file: ctx.layers.path(live.memory.baseLayer) }),
-          sizeBytes: row.memory_mib * bytesPerMiB,
-        },
-        parent: stopped.parent,
-        paths,
-        layerId: layers.pages.id,
-      }).then((result) => result.map),
-      captureHalted(ctx, row, live),
-      writeState(ctx, layers.state, parseDeviceState(devices)),
-    ],
-    ([, taken]) => taken?.discard(),
-  );
-  return { map, disks };
-}
-
-/** The way for a process that may not be read: QEMU writes all of its memory. */
-async function captureByStream(
-  ctx: EngineContext,
-  { row, live, layers, parent }: Stopped,
-  paths: LayerPaths,
-): Promise<{ map: LayerMap; disks: CapturedDisks }> {
-  const { qmp, directory } = live.machine;
-  const { map, deviceSections } = await streamState(qmp, directory, (stream) =>
-    captureStream({ stream, parent, paths, layerId: layers.pages.id }),
-  );
-  await writeState(ctx, layers.state, deviceSections);
-  return { map, disks: await captureHalted(ctx, row, live) };
-}
-
-/** Waits for all of them also when one fails, so that nothing is written after this has returned. */
-async function settled<A, B, C>(
-  tasks: readonly [Promise<A>, Promise<B>, Promise<C>],
-  undo: (done: [A | undefined, B | undefined]) => Promise<void> | undefined,
-): Promise<[A, B]> {
-  const [a, b, c] = await Promise.allSettled(tasks);
-  if (a.status === 'fulfilled' && b.status === 'fulfilled' && c.status === 'fulfilled')
-    return [a.value, b.value];
-  await undo([
-    a.status === 'fulfilled' ? a.value : undefined,
-    b.status === 'fulfilled' ? b.value : undefined,
-  ]);
-  for (const result of [a, b, c]) if (result.status === 'rejected') throw result.reason;
-  throw new CryoboxError('internal', 'a capture failed without a reason');
-}
-
-async function writeState(ctx: EngineContext, layer: LayerRow, sections: Buffer): Promise<void> {
-  const content = encodeDeviceState(sections);
-  layer.sha256 = createHash('sha256').update(content).digest('hex');
-  try {
-    const file = await open(ctx.layers.path(layer.id), 'wx', 0o600);
-    try {
-      await file.writeFile(content);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await syncDirectory(ctx.paths.layers);
-  } catch (error) {
-    throw wrapHostError(error, 'writing the state of a machine');
-  }
 }
 
 async function sealLayers(ctx: EngineContext, layers: NewLayers, map: LayerMap): Promise<LayerRow[]> {

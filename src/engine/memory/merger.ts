@@ -1,9 +1,10 @@
 import { Mutex } from '../../base/mutex.js';
-import { CryoboxError, messageOf } from '../../errors.js';
-import { type LayerMap, materialiseFlat, planResume, wantsMerge } from '../../memory/index.js';
-import { hold, holdOnly, type LayerRow, type MemoryRow } from '../../store/index.js';
+import { messageOf } from '../../errors.js';
+import { mergeLayers, planResume, wantsMerge } from '../../memory/index.js';
+import { holdOnly, type MemoryRow } from '../../store/index.js';
 import type { EngineContext, MemoryKeeper } from '../context.js';
-import { openMemory } from './layers.js';
+import { memoryMap, openMemory } from './layers.js';
+import { LayerDraft, rebaseDescendants, replaceLayers } from './merged-layers.js';
 import { flatCandidates } from './source.js';
 
 /**
@@ -12,7 +13,7 @@ import { flatCandidates } from './source.js';
  */
 const graceMs = 60_000;
 
-/** Makes flat layers, one at a time, of memories that are deep or far from what can be mapped. */
+/** Makes one layer, one memory at a time, of memories that are deep or far from what can be mapped. */
 export class MemoryMerger implements MemoryKeeper {
   readonly #context: () => EngineContext;
   readonly #mutex = new Mutex();
@@ -53,48 +54,30 @@ export class MemoryMerger implements MemoryKeeper {
 
   async #merge(ctx: EngineContext, memory: MemoryRow): Promise<boolean> {
     const image = await openMemory(ctx, memory.layer_id);
-    const facts = { parent_id: null, state: 'sealed', virtual_bytes: 0 };
-    const map = ctx.layers.newRow({ ...facts, kind: 'memory-map' });
-    const pages = ctx.layers.newRow({ ...facts, kind: 'memory-flat', parent_id: map.id });
     try {
-      if (image.map.form === 'flat') return false;
-      if (!wantsMerge(image.map, planResume(image.map, await flatCandidates(ctx, image.map)))) return false;
-      const merged = await materialiseFlat({
-        image,
-        paths: { map: ctx.layers.path(map.id), pages: ctx.layers.path(pages.id) },
-        layerId: pages.id,
-        signal: ctx.closing.signal,
-      });
-      return await this.#publish(ctx, memory, merged, { map, pages });
-    } catch (error) {
-      for (const { id } of [map, pages]) await ctx.layers.remove(id);
-      throw error;
+      const plan = planResume(image.map, await flatCandidates(ctx, image.map));
+      if (image.map.form === 'flat' || !wantsMerge(image.map, plan)) return false;
+      await using draft = new LayerDraft(ctx);
+      const merged = await draft.write((layerId, paths) =>
+        mergeLayers({
+          image,
+          base: plan.base,
+          differenceBytes: plan.streamBytes,
+          paths,
+          layerId,
+          signal: ctx.closing.signal,
+        }),
+      );
+      const descendants = await rebaseDescendants(ctx, draft, image.map, merged);
+      const replaced = await replaceLayers(ctx, [{ memory, layer: merged }, ...descendants]);
+      // Those that came too late are rows without a holder: garbage.
+      draft.keep();
+      for (const id of replaced) this.#letGoLater(ctx, id);
+      if (replaced.length < descendants.length + 1) ctx.gc.soon();
+      return replaced.length > 0;
     } finally {
       await image.close();
     }
-  }
-
-  async #publish(
-    ctx: EngineContext,
-    memory: MemoryRow,
-    merged: LayerMap,
-    rows: { readonly map: LayerRow; readonly pages: LayerRow },
-  ): Promise<boolean> {
-    const virtual_bytes = merged.blocks[0]?.sizeBytes ?? 0;
-    const map = { ...rows.map, size_bytes: await ctx.layers.seal(rows.map.id) };
-    const pages = { ...rows.pages, virtual_bytes, size_bytes: await ctx.layers.seal(rows.pages.id) };
-    await ctx.commits.run(async (tx) => {
-      await tx.insertInto('layers').values([map, pages]).execute();
-      await hold(tx, `memory:${memory.id}`, [pages.id]);
-      const { numUpdatedRows } = await tx
-        .updateTable('memories')
-        .set({ layer_id: pages.id })
-        .where('id', '=', memory.id)
-        .executeTakeFirst();
-      if (numUpdatedRows === 0n) throw new CryoboxError('not_found', `memory ${memory.id} is gone`);
-    });
-    this.#letGoLater(ctx, memory.id);
-    return true;
   }
 
   #letGoLater(ctx: EngineContext, memoryId: string): void {
@@ -111,13 +94,21 @@ export class MemoryMerger implements MemoryKeeper {
 /** Makes a memory hold what it needs now, and nothing of before a merge. */
 async function letGo(ctx: EngineContext, memoryId: string): Promise<void> {
   if (ctx.closing.signal.aborted) return;
+  const before = await ctx.db
+    .selectFrom('memories')
+    .selectAll()
+    .where('id', '=', memoryId)
+    .executeTakeFirst();
+  if (!before) return;
+  const { layers } = await memoryMap(ctx, before.layer_id);
   await ctx.commits.run(async (tx) => {
     const memory = await tx.selectFrom('memories').selectAll().where('id', '=', memoryId).executeTakeFirst();
-    if (!memory) return;
-    const { layer_id, state_layer, guest_layer, disk_layer, working_set } = memory;
+    // Replaced once more meanwhile: that merge lets go of what was before it.
+    if (memory?.layer_id !== before.layer_id) return;
+    const { state_layer, guest_layer, disk_layer, working_set } = memory;
     const others = working_set === null ? [] : [working_set];
     await holdOnly(tx, `memory:${memoryId}`, [
-      ...new Set([layer_id, state_layer, guest_layer, disk_layer, ...others]),
+      ...new Set([...layers, state_layer, guest_layer, disk_layer, ...others]),
     ]);
   });
   ctx.gc.soon();

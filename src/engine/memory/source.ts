@@ -3,7 +3,6 @@ import { readFile, stat } from 'node:fs/promises';
 import { CryoboxError, messageOf } from '../../errors.js';
 import { loadState } from '../../machine/index.js';
 import {
-  type FlatCandidate,
   type LayerMap,
   type MemoryImage,
   planResume,
@@ -66,15 +65,15 @@ async function readState(ctx: EngineContext, layerId: string): Promise<Buffer> {
 }
 
 /** The flat layers among those that a map refers to: what is not different is there already. */
-export async function flatCandidates(ctx: EngineContext, map: LayerMap): Promise<FlatCandidate[]> {
-  if (map.form === 'flat') return [{ map }];
+export async function flatCandidates(ctx: EngineContext, map: LayerMap): Promise<LayerMap[]> {
+  if (map.form === 'flat') return [map];
   const rows = await ctx.db
     .selectFrom('layers')
     .select(['id', 'kind'])
     .where('id', 'in', [...map.layers])
     .where('kind', '=', pageKinds[0])
     .execute();
-  return await Promise.all(rows.map(async ({ id }) => ({ map: await memoryMap(ctx, id) })));
+  return await Promise.all(rows.map(({ id }) => memoryMap(ctx, id)));
 }
 
 /** Maps the nearest flat layer and streams the difference. */
