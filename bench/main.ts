@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { diskCases } from './cases/disk.js';
 import { imageCases } from './cases/images.js';
 import { memoryCases } from './cases/memory.js';
+import { largeMemoryCases } from './cases/memory-large.js';
 import { runtimeCases } from './cases/runtime.js';
 import { snapshotCases } from './cases/snapshots.js';
 import { type BenchResult, runCase } from './harness.js';
@@ -11,9 +12,14 @@ const { values } = parseArgs({
   options: { json: { type: 'boolean', default: false }, only: { type: 'string' } },
 });
 const wanted = values.only?.split(',');
-const cases = [...runtimeCases, ...diskCases, ...snapshotCases, ...imageCases, ...memoryCases].filter(
-  ({ bench }) => !wanted || wanted.includes(bench.name),
-);
+const cases = [
+  ...runtimeCases,
+  ...diskCases,
+  ...snapshotCases,
+  ...imageCases,
+  ...memoryCases,
+  ...largeMemoryCases,
+].filter(({ bench }) => !wanted || wanted.includes(bench.name));
 const unknown = (wanted ?? []).filter((name) => !cases.some(({ bench }) => bench.name === name));
 if (unknown.length > 0) {
   process.stderr.write(`no such case: ${unknown.join(', ')}\n`);

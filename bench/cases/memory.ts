@@ -11,16 +11,16 @@ const image = 'tiny';
 const memoryMiB = 256;
 /** Dirty memory of the cases about pauses. */
 const dirtyMiB = 16;
-const dirtyLine = `dd if=/dev/urandom of=/dev/shm/dirty bs=1M count=${dirtyMiB} conv=notrunc`;
+export const dirtyLine = `dd if=/dev/urandom of=/dev/shm/dirty bs=1M count=${dirtyMiB} conv=notrunc`;
 
-async function dirty(box: Box): Promise<void> {
+export async function dirty(box: Box): Promise<void> {
   const { exitCode, stderr } = await box.exec(['sh', '-c', `mkdir -p /dev/shm; ${dirtyLine}`]);
   if (exitCode !== 0) throw new Error(`cannot fill memory: ${stderr}`);
 }
 
 let executions = 0;
 
-async function bareRun(agent: AgentClient, line: string): Promise<void> {
+export async function bareRun(agent: AgentClient, line: string): Promise<void> {
   executions += 1;
   const execution = await agent.executions.start({
     id: `bare-${executions}`,
@@ -40,7 +40,7 @@ async function bareTwin(home: string): Promise<{ machine: BareMachine; agent: Ag
   return { machine, agent };
 }
 
-async function dirtyBox(runtime: Runtime): Promise<Box> {
+export async function dirtyBox(runtime: Runtime): Promise<Box> {
   const box = await runtime.create({ image, memoryMiB });
   await dirty(box);
   return box;

@@ -14,6 +14,7 @@ import type { LayerFiles } from './layer-files.js';
 import type { LiveBoxes } from './live.js';
 import type { Goldens } from './machines/golden.js';
 import type { MachinePool } from './machines/pool.js';
+import type { PageServers } from './memory/page-servers.js';
 import type { Scratch } from './scratch.js';
 import type { IdleTimers } from './timers.js';
 
@@ -46,6 +47,7 @@ export interface EngineContext {
   readonly assets: GuestAssets;
   readonly goldens: Goldens;
   readonly pool: MachinePool;
+  readonly pageServers: PageServers;
   /** Boxes whose machine runs now. */
   readonly live: LiveBoxes;
   /** What is under way on which box; in memory only, so that a crash leaves none behind. */

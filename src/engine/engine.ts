@@ -20,6 +20,7 @@ import { type HomeLock, lockHome } from './lock.js';
 import { Goldens } from './machines/golden.js';
 import { MachinePool } from './machines/pool.js';
 import { MemoryMerger } from './memory/merger.js';
+import { PageServers } from './memory/page-servers.js';
 import { recover } from './recovery.js';
 import { EngineRuntime } from './runtime.js';
 import { Scratch } from './scratch.js';
@@ -89,6 +90,7 @@ export class Engine implements AsyncDisposable {
     ctx.closing.abort();
     ctx.timers.close();
     await ctx.pool.close();
+    await ctx.pageServers.close();
     await ctx.images.close();
     await ctx.flattener.close();
     await ctx.hasher.close();
@@ -126,6 +128,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     ...needs,
     goldens: new Goldens(needs),
     pool: new MachinePool(needs, pool),
+    pageServers: new PageServers(scratch, logger, pool),
     live: new LiveBoxes(),
     merger: new MemoryMerger(() => ctx),
     activities: new Map(),

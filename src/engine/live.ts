@@ -15,6 +15,8 @@ export interface MachineMemory {
 export interface Pager {
   /** Tells it that the box is in use: the working set is written down, and the rest of memory follows. */
   settle(): void;
+  /** Resolves when it has ended, after its machine. */
+  end(): Promise<void>;
 }
 
 /** A box whose machine runs. */

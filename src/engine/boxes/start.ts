@@ -6,6 +6,7 @@ import type { EngineContext } from '../context.js';
 import { emptyHeadBytes } from '../layer-files.js';
 import { type LiveBox, newLiveBox } from '../live.js';
 import type { Golden } from '../machines/golden.js';
+import { goldenSpec } from '../machines/pool.js';
 import { goldenSource, restoreMachine } from '../machines/restore.js';
 import { guestNetwork, hostnameOf, hostsFile, newMac } from './identity.js';
 import { configOf, updateBox } from './rows.js';
@@ -49,7 +50,7 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
       stages: JSON.stringify(stages),
       last_active_at: Date.now(),
     });
-    ctx.pool.refill(golden);
+    if (outbound) ctx.pool.refill(goldenSpec(golden, true));
     return live;
   } catch (error) {
     agent.close();

@@ -41,6 +41,7 @@ export async function endMachine(ctx: EngineContext, live: LiveBox): Promise<voi
   ctx.live.delete(live);
   live.agent.close();
   await live.machine.kill();
+  await live.memory.pager?.end();
   await forgetMachine(ctx, live);
 }
 

@@ -19,9 +19,9 @@ import type { Golden } from './golden.js';
 
 /** How machines are kept waiting. */
 export interface PoolOptions {
-  /** Waiting machines per shape in use; 0: none. @default 1 */
+  /** Waiting machines per kind in use; 0: none. @default 1 */
   readonly size: number;
-  /** A shape that nobody asks for gives its machines up after this time. @default 600000 */
+  /** A kind that nobody asks for gives its machines up after this time. @default 600000 */
   readonly idleMs: number;
 }
 
@@ -41,7 +41,7 @@ export interface WaitingSpec {
 }
 
 interface Shelf {
-  readonly golden: Golden;
+  readonly spec: WaitingSpec;
   readonly waiting: WaitingMachine[];
   filling: number;
   idleTimer: NodeJS.Timeout | undefined;
@@ -69,20 +69,19 @@ export class MachinePool {
     this.#options = options;
   }
 
-  /** A waiting machine of a shape, or one started now. The caller owns it. `outbound: false` is never kept waiting. */
-  async take(golden: Golden, outbound: boolean): Promise<WaitingMachine> {
-    if (!outbound) return await this.start(specOf(golden, false));
-    const shelf = this.#shelf(golden);
-    for (let next = shelf.waiting.shift(); next; next = shelf.waiting.shift()) {
+  /** A machine that waits, if one like this is kept, or one started now. The caller owns it. */
+  async take(spec: WaitingSpec): Promise<WaitingMachine> {
+    const waiting = this.#shelves.get(keyOf(spec))?.waiting ?? [];
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
       if (await next.machine.isAlive()) return next;
       await this.discard(next);
     }
-    return await this.start(specOf(golden, true));
+    return await this.start(spec);
   }
 
-  /** Starts what is missing; called when a box has come up, so that it does not compete with it. */
-  refill(golden: Golden): void {
-    const shelf = this.#shelf(golden);
+  /** Keeps machines like this waiting; called when a box has come up, so that it does not compete with it. */
+  refill(spec: WaitingSpec): void {
+    const shelf = this.#shelf(spec);
     while (!this.#closed && shelf.waiting.length + shelf.filling < this.#options.size) {
       shelf.filling += 1;
       const filled = this.#fill(shelf).finally(() => this.#starting.delete(filled));
@@ -97,9 +96,10 @@ export class MachinePool {
     for (const shelf of this.#shelves.values()) await this.#empty(shelf);
   }
 
-  #shelf(golden: Golden): Shelf {
-    const shelf = this.#shelves.get(golden.key) ?? { golden, waiting: [], filling: 0, idleTimer: undefined };
-    this.#shelves.set(golden.key, shelf);
+  #shelf(spec: WaitingSpec): Shelf {
+    const key = keyOf(spec);
+    const shelf = this.#shelves.get(key) ?? { spec, waiting: [], filling: 0, idleTimer: undefined };
+    this.#shelves.set(key, shelf);
     clearTimeout(shelf.idleTimer);
     shelf.idleTimer = setTimeout(() => void this.#empty(shelf), this.#options.idleMs).unref();
     return shelf;
@@ -107,7 +107,7 @@ export class MachinePool {
 
   async #fill(shelf: Shelf): Promise<void> {
     try {
-      const started = await this.start(specOf(shelf.golden, true));
+      const started = await this.start(shelf.spec);
       if (this.#closed) await this.discard(started);
       else shelf.waiting.push(started);
     } catch (error) {
@@ -164,6 +164,11 @@ export class MachinePool {
   }
 }
 
-function specOf({ shape, accelerator, row }: Golden, outbound: boolean): WaitingSpec {
+function keyOf({ shape, accelerator, baseLayer, outbound }: WaitingSpec): string {
+  return JSON.stringify([shape.cpus, shape.memoryMiB, accelerator, baseLayer, outbound]);
+}
+
+/** A machine that goes on from a golden one. */
+export function goldenSpec({ shape, accelerator, row }: Golden, outbound: boolean): WaitingSpec {
   return { shape, accelerator, baseLayer: row.ram_layer, outbound };
 }

@@ -3,7 +3,7 @@ import { AgentClient } from '../../guest/index.js';
 import { attachDisk, type DiskSlot, loadState, type Machine } from '../../machine/index.js';
 import type { EngineContext } from '../context.js';
 import type { Golden } from './golden.js';
-import type { WaitingMachine } from './pool.js';
+import { goldenSpec, type WaitingMachine } from './pool.js';
 
 /** Where a machine's memory and devices come from. */
 export interface StateSource {
@@ -33,7 +33,7 @@ const agentTimeoutMs = 30_000;
 /** The state of a golden machine, whose memory a waiting machine has already. */
 export function goldenSource(ctx: EngineContext, golden: Golden, outbound: boolean): StateSource {
   return {
-    acquire: () => ctx.pool.take(golden, outbound),
+    acquire: () => ctx.pool.take(goldenSpec(golden, outbound)),
     load: async (machine) => {
       await loadState(machine.qmp, machine.directory, {
         ignoreShared: true,

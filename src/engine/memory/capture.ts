@@ -39,7 +39,8 @@ export async function captureMachine(
 ): Promise<CapturedMachine> {
   const current = await reconcileHeads(ctx, live, row);
   const facts = await machineFacts(ctx, live);
-  const parent = await openMemory(ctx, await parentLayer(ctx, live));
+  const origin = await originOf(ctx, live);
+  const parent = await openMemory(ctx, origin.layerId);
   const layers = newLayers(ctx);
   const still = await Standstill.begin(live).catch(async (error: unknown) => {
     await parent.close();
@@ -83,7 +84,7 @@ export async function captureMachine(
         .insertInto('layers')
         .values([...sealed])
         .execute();
-      await insertMemory(tx, memory, map.layers);
+      await insertMemory(tx, memory, map.layers, origin.memoryId);
     },
     seal: () => disks.seal(),
     discard: async () => {
@@ -93,16 +94,43 @@ export async function captureMachine(
   };
 }
 
-async function insertMemory(tx: Database, memory: MemoryRow, layerIds: readonly string[]): Promise<void> {
-  await tx.insertInto('memories').values(memory).execute();
+async function insertMemory(
+  tx: Database,
+  memory: MemoryRow,
+  layerIds: readonly string[],
+  originId: string | null,
+): Promise<void> {
+  const working_set = await workingSetOf(tx, originId);
+  await tx
+    .insertInto('memories')
+    .values({ ...memory, working_set })
+    .execute();
   const { state_layer, guest_layer, disk_layer } = memory;
-  await hold(tx, `memory:${memory.id}`, [...new Set([...layerIds, state_layer, guest_layer, disk_layer])]);
+  const others = working_set === null ? [] : [working_set];
+  await hold(tx, `memory:${memory.id}`, [
+    ...new Set([...layerIds, state_layer, guest_layer, disk_layer, ...others]),
+  ]);
 }
 
-/** The layer that a machine's memory is compared with. */
-async function parentLayer(ctx: EngineContext, { memory, boxId }: LiveBox): Promise<string> {
-  if (memory.memoryId !== null) return (await requireMemory(ctx.db, memory.memoryId)).layer_id;
-  if (memory.baseLayer !== null) return memory.baseLayer;
+/** What the guest needed first when it last came back is the best guess of what it will need next. */
+async function workingSetOf(tx: Database, memoryId: string | null): Promise<string | null> {
+  if (memoryId === null) return null;
+  const memory = await tx
+    .selectFrom('memories')
+    .select('working_set')
+    .where('id', '=', memoryId)
+    .executeTakeFirst();
+  return memory?.working_set ?? null;
+}
+
+/** The memory a machine came from, if it is one, and the layer that its own is compared with. */
+async function originOf(
+  ctx: EngineContext,
+  { memory, boxId }: LiveBox,
+): Promise<{ memoryId: string | null; layerId: string }> {
+  const { memoryId, baseLayer } = memory;
+  if (memoryId !== null) return { memoryId, layerId: (await requireMemory(ctx.db, memoryId)).layer_id };
+  if (baseLayer !== null) return { memoryId, layerId: baseLayer };
   throw new CryoboxError('internal', `nobody knows what the machine of box ${boxId} was restored from`);
 }
 

@@ -8,17 +8,20 @@ import {
   type Machine,
   type ProcessIdentity,
 } from '../../machine/index.js';
-import { type PageServer, readPageServerLog, startPageServer } from '../../memory/index.js';
+import { type PageServer, readPageServerLog } from '../../memory/index.js';
 import type { LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import type { Pager } from '../live.js';
 import type { StateSource } from '../machines/restore.js';
 import { memoryPaths } from './layers.js';
+import type { StartedPageServer } from './page-servers.js';
 import type { OpenedMemory } from './source.js';
-import { publishWorkingSet } from './working-set.js';
+import { newWorkingSet, publishWorkingSet } from './working-set.js';
 
 /** A box that nobody uses after its resume gets the rest of its memory all the same. */
 const settleAfterMs = 10_000;
+/** A page server sees at once that its machine is gone; one that does not end is killed. */
+const endTimeoutMs = 2_000;
 
 /** A page server and the machine it supplies. */
 export interface LazySource extends StateSource {
@@ -43,21 +46,24 @@ export function lazySource(
   options: { readonly boxId: string; readonly outbound: boolean },
 ): LazySource {
   const logPath = pagerLogPath(ctx, options.boxId);
-  let server: PageServer | undefined;
-  let identity: ProcessIdentity | undefined;
+  let started: StartedPageServer | undefined;
   let end: (reason: string | undefined) => void = () => undefined;
   const ended = new Promise<string | undefined>((resolve) => {
     end = resolve;
   });
-  const record = recordRow(ctx, opened);
   let timer: NodeJS.Timeout | undefined;
   let settled = false;
   let lostEarly = false;
   const pager: Pager = {
     settle: () => {
       clearTimeout(timer);
-      if (!settled && identity) void signal(identity);
+      if (!settled && started) void signal(started.process);
       settled = true;
+    },
+    end: async () => {
+      const late = setTimeout(() => void (started && killProcess(started.process)), endTimeoutMs);
+      await ended;
+      clearTimeout(late);
     },
   };
   return {
@@ -65,43 +71,40 @@ export function lazySource(
     ended,
     wasLostEarly: () => lostEarly,
     process: () => {
-      if (!identity) throw new CryoboxError('machine_failed', 'the page server ended at once');
-      return identity;
+      if (!started) throw new CryoboxError('internal', 'a page server was not started');
+      return started.process;
     },
     acquire: async () => {
       await mkdir(join(logPath, '..'), { recursive: true, mode: 0o700 });
       await rm(logPath, { force: true });
       const { shape, accelerator } = opened.golden;
       const spec = { shape, accelerator, baseLayer: null, outbound: options.outbound };
-      const [waiting, started] = await Promise.allSettled([
-        ctx.pool.start(spec),
-        startPageServer({ logPath }),
+      const [waiting, server] = await Promise.allSettled([
+        ctx.pool.take(spec),
+        ctx.pageServers.take(logPath),
       ]);
-      if (started.status === 'fulfilled') {
-        server = started.value;
-        identity = await identify(server.pid);
-      }
-      if (waiting.status === 'fulfilled' && started.status === 'fulfilled') return waiting.value;
+      if (server.status === 'fulfilled') started = server.value;
+      if (waiting.status === 'fulfilled' && server.status === 'fulfilled') return waiting.value;
       if (waiting.status === 'fulfilled') await ctx.pool.discard(waiting.value);
-      if (identity) await killProcess(identity);
-      throw waiting.status === 'rejected' ? waiting.reason : (started as PromiseRejectedResult).reason;
+      if (started) await killProcess(started.process);
+      throw waiting.status === 'rejected' ? waiting.reason : (server as PromiseRejectedResult).reason;
     },
     load: async (machine) => {
-      if (!server) throw new CryoboxError('internal', 'a page server was not started');
+      if (!started) throw new CryoboxError('internal', 'a page server was not started');
+      const { server } = started;
+      const record = await newWorkingSet(ctx, opened.memory);
       const config = await configOf(ctx, opened, record);
-      const over = watchServer(ctx, server, machine, { logPath, memoryId: opened.memory.id, record }).then(
-        (reason) => {
-          clearTimeout(timer);
-          const inUse = ctx.live.all().some((live) => live.machine === machine);
-          lostEarly = reason !== undefined && !inUse;
-          if (lostEarly) void killProcess(machine.process);
-          end(reason);
-          return reason;
-        },
-      );
-      const { serve } = server;
+      const supplied = { memoryId: opened.memory.id, boxId: options.boxId };
+      const over = watchServer(ctx, server, machine, { logPath, supplied, record }).then((reason) => {
+        clearTimeout(timer);
+        const inUse = ctx.live.all().some((live) => live.machine === machine);
+        lostEarly = reason !== undefined && !inUse;
+        if (lostEarly) void killProcess(machine.process);
+        end(reason);
+        return reason;
+      });
       const loaded = loadLazily(machine.qmp, machine.directory, (socketPath) =>
-        serve({ ...config, socketPath }),
+        server.serve({ ...config, socketPath }),
       );
       const failed = over.then(async (reason) => {
         if (reason !== undefined) throw await failureIn(logPath, reason);
@@ -132,15 +135,9 @@ async function configOf(
   };
 }
 
-/** The first resume of a memory writes down what it needed. */
-function recordRow(ctx: EngineContext, { memory }: OpenedMemory): LayerRow | undefined {
-  if (memory.working_set !== null) return undefined;
-  return ctx.layers.newRow({ kind: 'working-set', parent_id: null, state: 'sealed', virtual_bytes: 0 });
-}
-
 interface Watched {
   readonly logPath: string;
-  readonly memoryId: string;
+  readonly supplied: { readonly memoryId: string; readonly boxId: string };
   readonly record: LayerRow | undefined;
 }
 
@@ -149,12 +146,12 @@ async function watchServer(
   ctx: EngineContext,
   server: PageServer,
   machine: Machine,
-  { logPath, memoryId, record }: Watched,
+  { logPath, supplied, record }: Watched,
 ): Promise<string | undefined> {
   const code = await server.exited.catch(() => null);
   if (record && !ctx.closing.signal.aborted) {
-    await publishWorkingSet(ctx, memoryId, record).catch((error: unknown) => {
-      ctx.logger.warn('cannot keep a working set', { memory: memoryId, reason: String(error) });
+    await publishWorkingSet(ctx, supplied, record).catch((error: unknown) => {
+      ctx.logger.warn('cannot keep a working set', { memory: supplied.memoryId, reason: String(error) });
     });
   }
   if (code === 0) return undefined;

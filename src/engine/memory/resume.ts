@@ -9,6 +9,7 @@ import { noteWritten } from '../boxes/start.js';
 import { watchMachine } from '../boxes/watch.js';
 import type { EngineContext } from '../context.js';
 import { type LiveBox, newLiveBox } from '../live.js';
+import { goldenSpec } from '../machines/pool.js';
 import { type RestoredMachine, restoreMachine } from '../machines/restore.js';
 import { compatibleGolden } from './guard.js';
 import { cleanHeads } from './heads.js';
@@ -44,7 +45,7 @@ export async function resumeBox(
   const started = performance.now();
   const opened = options.opened ?? (await openBoxMemory(ctx, row));
   try {
-    const { golden, memory } = opened;
+    const { memory } = opened;
     const current = await cleanHeads(ctx, row, memory);
     await ctx.layers.sync([current.guest_head, current.disk_head]);
     const outbound = configOf(row).network.outbound === 'enabled';
@@ -67,11 +68,22 @@ export async function resumeBox(
       started,
       stages,
     });
-    ctx.pool.refill(golden);
+    keepReady(ctx, opened, { outbound, isLazy: lazy !== undefined });
     return { live, result: { pager, resumed: true, stages } };
   } finally {
     if (!options.opened) await opened[Symbol.asyncDispose]();
   }
+}
+
+/** Has what the next resume of this kind needs wait for it. */
+function keepReady(
+  ctx: EngineContext,
+  { golden }: OpenedMemory,
+  { outbound, isLazy }: { readonly outbound: boolean; readonly isLazy: boolean },
+): void {
+  const spec = goldenSpec(golden, true);
+  if (outbound) ctx.pool.refill(isLazy ? { ...spec, baseLayer: null } : spec);
+  if (isLazy) ctx.pageServers.refill();
 }
 
 /** Opens what a box goes on from. Throws `invalid_state`, `integrity`. */

@@ -14,6 +14,7 @@ import type { MemoryRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import { requireLayer } from '../disks/layers.js';
 import type { Golden } from '../machines/golden.js';
+import { goldenSpec } from '../machines/pool.js';
 import type { StateSource } from '../machines/restore.js';
 import { memoryMap, openMemory, pageKinds } from './layers.js';
 
@@ -82,14 +83,7 @@ export function mappedSource(ctx: EngineContext, opened: OpenedMemory, outbound:
   return {
     acquire: async () => {
       const [waiting, warmed] = await Promise.allSettled([
-        plan.baseLayerId === golden.row.ram_layer
-          ? ctx.pool.take(golden, outbound)
-          : ctx.pool.start({
-              shape: golden.shape,
-              accelerator: golden.accelerator,
-              baseLayer: plan.baseLayerId,
-              outbound,
-            }),
+        ctx.pool.take({ ...goldenSpec(golden, outbound), baseLayer: plan.baseLayerId }),
         image.warm(plan.extents),
       ]);
       if (waiting.status === 'rejected') throw waiting.reason;

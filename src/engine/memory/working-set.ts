@@ -1,23 +1,84 @@
 import { stat } from 'node:fs/promises';
 import { ifExists } from '../../base/files.js';
-import { hold, type LayerRow } from '../../store/index.js';
+import { type Database, hold, type LayerRow, type MemoryRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 
-/** Makes the file that a page server wrote the working set of a memory, unless it has one or is gone. */
-export async function publishWorkingSet(ctx: EngineContext, memoryId: string, row: LayerRow): Promise<void> {
+/**
+ * Whether a memory's working set was recorded by a resume of it. A memory begins with the one of what it came from, which
+ * the first resume replaces.
+ */
+async function isOwn(
+  db: Database,
+  { working_set, created_at }: Pick<MemoryRow, 'working_set' | 'created_at'>,
+): Promise<boolean> {
+  if (working_set === null) return false;
+  const layer = await db
+    .selectFrom('layers')
+    .select('created_at')
+    .where('id', '=', working_set)
+    .executeTakeFirst();
+  return layer !== undefined && layer.created_at >= created_at;
+}
+
+/** Where a resume is to write down what it needed; undefined when that is known already. */
+export async function newWorkingSet(ctx: EngineContext, memory: MemoryRow): Promise<LayerRow | undefined> {
+  if (await isOwn(ctx.db, memory)) return undefined;
+  return ctx.layers.newRow({ kind: 'working-set', parent_id: null, state: 'sealed', virtual_bytes: 0 });
+}
+
+/**
+ * Makes the file that a page server wrote the working set of the memory it supplied, and of what its box has been paused
+ * as meanwhile. Nothing happens where none was written.
+ */
+export async function publishWorkingSet(
+  ctx: EngineContext,
+  supplied: { readonly memoryId: string; readonly boxId: string },
+  row: LayerRow,
+): Promise<void> {
   if (!(await ifExists(stat(ctx.layers.path(row.id))))) return;
   const sealed = { ...row, size_bytes: await ctx.layers.seal(row.id) };
   const kept = await ctx.commits.run(async (tx) => {
-    const memory = await tx
+    const memories = await tx
       .selectFrom('memories')
-      .select('working_set')
-      .where('id', '=', memoryId)
-      .executeTakeFirst();
-    if (!memory || memory.working_set !== null) return false;
-    await tx.insertInto('layers').values(sealed).execute();
-    await tx.updateTable('memories').set({ working_set: row.id }).where('id', '=', memoryId).execute();
-    await hold(tx, `memory:${memoryId}`, [row.id]);
-    return true;
+      .select(['id', 'working_set', 'created_at'])
+      .where((q) =>
+        q.or([
+          q('id', '=', supplied.memoryId),
+          q(
+            'id',
+            'in',
+            q
+              .selectFrom('boxes')
+              .select('memory_id')
+              .where('id', '=', supplied.boxId)
+              .$castTo<{ memory_id: string }>(),
+          ),
+        ]),
+      )
+      .execute();
+    let isStored = false;
+    for (const memory of memories) {
+      if (memory.id === supplied.memoryId && (await isOwn(tx, memory))) continue;
+      if (!isStored) await tx.insertInto('layers').values(sealed).execute();
+      isStored = true;
+      await replace(tx, memory, row.id);
+    }
+    return isStored;
   });
   if (!kept) await ctx.layers.remove(row.id);
+}
+
+async function replace(
+  tx: Database,
+  { id, working_set }: Pick<MemoryRow, 'id' | 'working_set'>,
+  layerId: string,
+): Promise<void> {
+  await tx.updateTable('memories').set({ working_set: layerId }).where('id', '=', id).execute();
+  if (working_set !== null)
+    await tx
+      .deleteFrom('layer_holds')
+      .where('holder', '=', `memory:${id}`)
+      .where('layer_id', '=', working_set)
+      .execute();
+  await hold(tx, `memory:${id}`, [layerId]);
 }
