@@ -2,12 +2,12 @@ import { resolve } from 'node:path';
 import { type ByteSource, boxLimits, type ProgressOptions } from '../../api/index.js';
 import { isOurs, type ReadArchive, type ReadMember, readArchive } from '../../archive/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
-import { newId } from '../../base/ids.js';
 import { readHeader } from '../../disk/index.js';
 import { CryoboxError } from '../../errors.js';
 import { type BoxRow, hold, isUniqueViolation, type LayerRow } from '../../store/index.js';
 import { armTimers } from '../boxes/idle.js';
 import { nameTaken, refuseTakenName } from '../boxes/names.js';
+import { newBoxRow } from '../boxes/new-row.js';
 import { announce } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
@@ -141,14 +141,10 @@ function importedRow(
   facts: ImportFacts,
   disks: ImportedDisks,
 ): BoxRow {
-  const now = Date.now();
-  return {
-    id: newId('box'),
+  return newBoxRow({
     tenant,
     name: name ?? null,
     status: 'stopped',
-    created_at: now,
-    updated_at: now,
     image: facts.image,
     template: null,
     cpus: facts.cpus,
@@ -166,12 +162,5 @@ function importedRow(
     golden_key: disks.goldenKey,
     snapshot_id: null,
     memory_id: null,
-    failure: null,
-    stages: '{}',
-    last_active_at: now,
-    commands_total: 0,
-    exec_errors_total: 0,
-    bytes_sent_total: 0,
-    bytes_received_total: 0,
-  };
+  });
 }
