@@ -93,7 +93,12 @@ export async function captureMachine(
   };
 }
 
-async function insertMemory(tx: Database, memory: MemoryRow, layerIds: readonly string[]): Promise<void> {
+/** Stores a memory and what it needs: the layers of pages given, and what its row names. */
+export async function insertMemory(
+  tx: Database,
+  memory: MemoryRow,
+  layerIds: readonly string[],
+): Promise<void> {
   await tx.insertInto('memories').values(memory).execute();
   const { state_layer, guest_layer, disk_layer } = memory;
   await hold(tx, `memory:${memory.id}`, [...new Set([...layerIds, state_layer, guest_layer, disk_layer])]);
