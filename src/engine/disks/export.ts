@@ -110,7 +110,9 @@ export async function exportBox(
     await using memory = held.memory && (await archivedMemory(ctx, held.memory));
     members.push(...(memory?.members ?? []));
     const facts = { ...archiveFacts(row, options.includeMetadata ?? true), memory: memory?.facts };
-    await writeArchive({ path, members, facts, compress, compressionLevel, signal, onProgress });
+    await using place = await ctx.scratch.takeBeside(path);
+    const packing = { compress, compressionLevel, signal, onProgress };
+    await writeArchive({ path, temporaryPath: place.path, members, facts, ...packing });
     return path;
   } finally {
     await Promise.all(chains.map((chain) => chain.close()));
