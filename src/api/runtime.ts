@@ -3,6 +3,7 @@ import type { CreateOptions } from './box-options.js';
 import type { ByteSource, CallOptions, ProgressOptions } from './common.js';
 import type { Images } from './images.js';
 import type { BoxStatus } from './operations.js';
+import type { ImportOptions } from './snapshots.js';
 
 /** Counters of a runtime since its home was made. */
 export interface RuntimeMetrics {
@@ -104,7 +105,7 @@ export interface Runtime extends AsyncDisposable {
   /** Removes a box by id or name; `not_found` when there is none. */
   remove(idOrName: string, options?: CallOptions & { readonly force?: boolean }): Promise<void>;
   /** Makes a box from an archive: a path on the caller's host, or a stream. */
-  import(archive: string | ByteSource, options?: ProgressOptions & { readonly name?: string }): Promise<Box>;
+  import(archive: string | ByteSource, options?: ImportOptions): Promise<Box>;
   metrics(options?: CallOptions): Promise<RuntimeMetrics>;
   events(options?: CallOptions): AsyncIterable<RuntimeEvent>;
   gc(options?: CallOptions & { readonly dryRun?: boolean }): Promise<GcResult>;

@@ -77,6 +77,21 @@ export interface ExportOptions extends ProgressOptions {
   readonly compressionLevel?: number;
   /** Name, image and options of the box, never secrets. @default true */
   readonly includeMetadata?: boolean;
-  /** Memory of a paused box too. @default false */
+  /**
+   * Memory of a running or paused box too, with everything its programs hold in it, passwords included: who imports it
+   * gets a paused box that goes on with its processes. A running box goes on meanwhile. @default false
+   */
+  readonly memory?: boolean;
+}
+
+/** How an archive is taken in. */
+export interface ImportOptions extends ProgressOptions {
+  /** @default none */
+  readonly name?: string;
+  /**
+   * What becomes of the memory in an archive. True: the box is paused, and goes on with its processes; only for archives
+   * from whom you trust as you trust a program, for the state of a machine can be made to attack QEMU. False: the disks
+   * only, the box is stopped. @default refused with `invalid_argument` when the archive holds memory
+   */
   readonly memory?: boolean;
 }

@@ -1,3 +1,4 @@
+export { invalidArchive } from './format.js';
 export type { AnyManifest, ArchiveFacts, ArchiveMember, BoxliteManifest, Manifest } from './manifest.js';
 export { isOurs } from './manifest.js';
 export { type ReadArchive, type ReadArchiveOptions, type ReadMember, readArchive } from './reader.js';

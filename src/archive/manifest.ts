@@ -22,7 +22,7 @@ const ours = z.strictObject({
   options: z.record(z.string(), z.json()).default({}),
   members: z.array(member).min(1).max(MAX_MEMBERS),
   exportedAt: z.iso.datetime(),
-  /** Facts about the memory of a paused box; the engine knows their form. */
+  /** Facts about the memory that is among the members; the engine knows their form. */
   memory: z.record(z.string(), z.json()).optional(),
 });
 

@@ -35,6 +35,8 @@ export interface ReadArchiveOptions extends ProgressOptions {
   readonly directory: string;
   /** Most bytes of all members together, unpacked. Default 256 GiB. */
   readonly maxTotalBytes?: number;
+  /** Called with the manifest before any member is unpacked; what it throws ends the reading. */
+  readonly onManifest?: (manifest: AnyManifest) => void;
   /** Whether the members are fsynced. Default false. */
   readonly durable?: boolean;
 }
@@ -63,7 +65,7 @@ const DISK_SUFFIX = '.qcow2';
  * Unpacks an archive of version 6, or of BoxLite's versions 3 to 5, and verifies all of it: kinds, names and order of
  * members, sizes, hashes, limits, the seal, what follows the end, and that disks are sound and stand alone. Throws
  * `archive_invalid`, `payload_too_large` beyond `maxTotalBytes`, `not_found` without the file, `config_error` without
- * zstd, `disk_full`, `storage_error`, `cancelled`; nothing is left in the directory then.
+ * zstd, `disk_full`, `storage_error`, `cancelled`, and what `onManifest` throws; nothing is left in the directory then.
  */
 export async function readArchive(options: ReadArchiveOptions): Promise<ReadArchive> {
   const unpacking = new Unpacking(options);
@@ -103,6 +105,7 @@ class Unpacking {
 
   async run(): Promise<ReadArchive> {
     const manifest = await this.#readManifest();
+    this.#options.onManifest?.(manifest);
     const canonical = isOurs(manifest);
     const members: ReadMember[] = [];
     for (const expected of expectedOf(manifest)) {

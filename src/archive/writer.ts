@@ -27,6 +27,8 @@ export interface MemberSource {
 export interface WriteArchiveOptions extends ProgressOptions {
   /** The archive; a file that is there is replaced, once the new one is complete. */
   readonly path: string;
+  /** Where it is made: a file that is not there yet, in the folder of `path`. @default `path`, an id and `.partial` */
+  readonly temporaryPath?: string;
   /** In the order they are to have, at most 16. */
   readonly members: readonly MemberSource[];
   readonly facts: ArchiveFacts;
@@ -51,13 +53,13 @@ const CRC_READ_BYTES = 1024 * 1024;
 const NO_HASH = '0'.repeat(64);
 
 /**
- * Writes an archive in one pass over its members: into a temporary file beside `path`, fsynced and renamed. Throws
+ * Writes an archive in one pass over its members: into a temporary file, fsynced and renamed to `path`. Throws
  * `invalid_argument` for bad options or a member of another length than promised, `config_error` when zstd is
  * missing, `disk_full`, `storage_error`, `cancelled`, and what a member's stream throws; nothing is left then.
  */
 export async function writeArchive(options: WriteArchiveOptions): Promise<WrittenArchive> {
   checkOptions(options);
-  const temporary = `${options.path}.${newId('opn')}.partial`;
+  const temporary = options.temporaryPath ?? `${options.path}.${newId('opn')}.partial`;
   let handle: FileHandle | undefined;
   try {
     handle = await open(temporary, 'wx+', 0o600);

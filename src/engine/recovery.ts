@@ -28,7 +28,7 @@ const adoptTimeoutMs = 15_000;
 
 /** Brings a home that an earlier engine left, however it ended, into a true state. */
 export async function recover(ctx: EngineContext): Promise<void> {
-  await emptyFolder(ctx.paths.scratch);
+  await ctx.scratch.clear();
   const adopted = await adoptMachines(ctx);
   await endUnknownMachines(ctx, adopted);
   await repairLayers(ctx);
@@ -36,10 +36,6 @@ export async function recover(ctx: EngineContext): Promise<void> {
   for (const row of await ctx.db.selectFrom('boxes').selectAll().execute()) await settleBox(ctx, row);
   ctx.gc.soon();
   ctx.hasher.soon();
-}
-
-async function emptyFolder(path: string): Promise<void> {
-  for (const name of await readdir(path)) await rm(join(path, name), { recursive: true, force: true });
 }
 
 /** Takes over the machines of boxes; ends those that waited in the pool. Returns the ids of those taken over. */

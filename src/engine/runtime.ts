@@ -8,6 +8,7 @@ import type {
   CreateOptions,
   GcResult,
   Images,
+  ImportOptions,
   ProgressOptions,
   Runtime,
   RuntimeEvent,
@@ -92,10 +93,7 @@ export class EngineRuntime implements Runtime {
     await box.remove(options);
   }
 
-  async import(
-    archive: string | ByteSource,
-    options: ProgressOptions & { readonly name?: string } = {},
-  ): Promise<Box> {
+  async import(archive: string | ByteSource, options: ImportOptions = {}): Promise<Box> {
     return new EngineBox(this.#ctx, await importBox(this.#ctx, this.#tenant, archive, options), false);
   }
 

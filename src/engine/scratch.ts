@@ -1,12 +1,15 @@
-import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { faultPoint } from '../base/faults.js';
 import { newId } from '../base/ids.js';
 
-/** A folder for work in progress; it goes when it is disposed of. */
-export interface ScratchFolder extends AsyncDisposable {
+/** A folder or file for work in progress; it is let go of when it is disposed of. */
+export interface ScratchPlace extends AsyncDisposable {
   readonly path: string;
 }
+
+/** In a scratch folder: a link to a file in the making elsewhere. */
+const elsewhereLink = 'elsewhere';
 
 /** The folder of a home for work in progress: on the same file system as the layers, so that files can move there. */
 export class Scratch {
@@ -18,7 +21,7 @@ export class Scratch {
   }
 
   /** Makes a folder of one's own. Throws `storage_error` as file systems do. */
-  async take(): Promise<ScratchFolder> {
+  async take(): Promise<ScratchPlace> {
     const name = newId('opn');
     const path = join(this.#directory, name);
     this.#inUse.add(name);
@@ -34,8 +37,41 @@ export class Scratch {
     };
   }
 
+  /**
+   * A name for a file in the making beside `target`, which may be outside of the home. Should the engine die before this
+   * is disposed of, {@link clear} of the next one removes the file. (A file without a name would need no memory of it,
+   * but Node cannot give it one afterwards: its `link` does not follow `/proc/self/fd`.)
+   */
+  async takeBeside(target: string): Promise<ScratchPlace> {
+    const folder = await this.take();
+    const path = partialPath(target, basename(folder.path));
+    try {
+      await symlink(path, join(folder.path, elsewhereLink));
+    } catch (error) {
+      await folder[Symbol.asyncDispose]();
+      throw error;
+    }
+    return { path, [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
+  }
+
+  /** Removes everything that an earlier engine left in the making. */
+  async clear(): Promise<void> {
+    for (const name of await readdir(this.#directory)) {
+      const folder = join(this.#directory, name);
+      const elsewhere = await readlink(join(folder, elsewhereLink)).catch(() => '');
+      // A place that is out of reach by now must not keep the engine from starting.
+      if (elsewhere.endsWith(partialPath('', name)))
+        await rm(elsewhere, { force: true }).catch(() => undefined);
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
   /** Whether somebody still works in a folder. */
   isInUse(name: string): boolean {
     return this.#inUse.has(name);
   }
+}
+
+function partialPath(target: string, id: string): string {
+  return `${target}.${id}.partial`;
 }

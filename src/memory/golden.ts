@@ -12,7 +12,7 @@ import type { LayerMap } from './layer-map.js';
  * All blocks but the machine's RAM: firmware and ACPI tables, 0.7 MiB on q35. A display adapter's memory would count
  * here, which is why the limit is generous.
  */
-const maxSmallBlockBytes = 64 * 1024 * 1024;
+export const maxSmallBlockBytes = 64 * 1024 * 1024;
 
 /** A stopped machine's stream under `x-ignore-shared`: everything but the RAM, which stays in its file. */
 export interface SavedMachine {

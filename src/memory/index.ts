@@ -9,6 +9,7 @@ export { MemoryImage } from './memory-image.js';
 export { mergeLayers, rebaseMap, writeMapOnly } from './merge.js';
 export { type PageServer, readPageServerLog, startPageServer } from './page-server.js';
 export type { PageServerConfig, PageServerEvent } from './page-server-config.js';
+export { adoptPortable, type PortableLayer, portableLayer, portableLimits } from './portable.js';
 export { canReadProcess } from './process-memory.js';
 export {
   planResume,

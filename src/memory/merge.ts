@@ -28,12 +28,25 @@ export interface MergeOptions {
  * @throws integrity when a source layer is damaged; cancelled; disk_full or storage_error.
  */
 export async function mergeLayers(options: MergeOptions): Promise<LayerMap> {
-  const { image, base, layerId, paths, signal } = options;
-  if (image.map.layers.includes(layerId))
-    throw new CryoboxError('internal', `memory layer ${layerId} cannot be made from itself`);
+  const { image, base, layerId, paths } = options;
+  refuseItself(image, layerId);
   if (options.differenceBytes <= FLAT_ABOVE_BYTES && hasSameBlocks(image.map, base))
     return await createLayer(paths, layerId, (data) => packOver(options, new PackedWriter(data, layerId)));
+  return await makeFlat(options);
+}
+
+/** The whole memory of an image as a new flat layer. Durable, and throws, as {@link mergeLayers}. */
+export async function makeFlat(
+  options: Pick<MergeOptions, 'image' | 'paths' | 'layerId' | 'signal'>,
+): Promise<LayerMap> {
+  const { image, layerId, paths, signal } = options;
+  refuseItself(image, layerId);
   return await createLayer(paths, layerId, (data) => writeFlat({ data, layerId, source: image, signal }));
+}
+
+function refuseItself({ map }: MemoryImage, layerId: string): void {
+  if (map.layers.includes(layerId))
+    throw new CryoboxError('internal', `memory layer ${layerId} cannot be made from itself`);
 }
 
 function hasSameBlocks(one: LayerMap, other: LayerMap): boolean {

@@ -1,2 +1,2 @@
-export { encodeDeviceState, parseDeviceState } from './device-state.js';
+export { encodeDeviceState, MAX_DEVICE_STATE_BYTES, parseDeviceState } from './device-state.js';
 export type { PostcopyStats, PostcopyTuning } from './postcopy.js';

@@ -8,6 +8,7 @@ import type {
   CallOptions,
   CreateOptions,
   GcResult,
+  ImportOptions,
   ProgressOptions,
   Runtime,
   RuntimeEvent,
@@ -114,15 +115,12 @@ export class RemoteRuntime implements Runtime {
     });
   }
 
-  async import(
-    archive: string | ByteSource,
-    options: ProgressOptions & { readonly name?: string } = {},
-  ): Promise<Box> {
+  async import(archive: string | ByteSource, options: ImportOptions = {}): Promise<Box> {
     const bytes = typeof archive === 'string' ? readArchive(archive) : archive;
     const answer = await this.#transport.json({
       method: 'POST',
       path: '/boxes/import',
-      query: { name: options.name },
+      query: { name: options.name, memory: options.memory },
       upload: counted(bytes, options),
       uploadType: octets,
       signal: options.signal,

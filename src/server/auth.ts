@@ -17,8 +17,8 @@ export const scopes = [
 ] as const;
 
 /**
- * One scope. `admin` is housekeeping over all tenants, and what reads the host's own files: importing an image from
- * a path, building one, `gc` and `verify`.
+ * One scope. `admin` is housekeeping over all tenants (`gc`, `verify`), what reads the host's own files (importing an
+ * image from a path, building one), and what can attack it: importing a box with its memory.
  */
 export type Scope = (typeof scopes)[number];
 

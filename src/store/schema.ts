@@ -153,7 +153,7 @@ interface MemoryTable {
   cpu_model: Fixed<string>;
   kernel_version: Fixed<string>;
   assets_key: Fixed<string>;
-  /** The number that is in the memory. */
+  /** The number that is in the memory; empty: it came in an archive, so whoever goes on from it is a new box. */
   run: Fixed<string>;
 }
 

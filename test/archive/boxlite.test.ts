@@ -1,43 +1,22 @@
-import { createHash } from 'node:crypto';
-import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { readdir, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readArchive } from '../../src/archive/index.js';
 import { qemuImg, temporaryDirectory } from '../disk/support.js';
-import { makeDisk, tool } from './support.js';
+import { packBoxlite } from './boxlite-maker.js';
+import { makeDisk } from './support.js';
 
 const MIB = 1024 * 1024;
 
-interface Options {
-  readonly manifest?: Readonly<Record<string, unknown>>;
-  readonly tarOptions?: readonly string[];
-  readonly extra?: readonly string[];
-  readonly plain?: boolean;
-}
-
-/** An archive in the shape BoxLite 0.10 writes: a zstd tar of manifest.json and disk.qcow2. */
-async function boxliteArchive(directory: string, options: Options = {}): Promise<string> {
+/** An archive of a small disk. */
+async function boxliteArchive(
+  directory: string,
+  options: Parameters<typeof packBoxlite>[1] = {},
+): Promise<string> {
   await makeDisk(directory, 'disk.qcow2', 2 * MIB);
   // Free space at the end makes the file sparse, and some sparse members need more than one header.
   await truncate(join(directory, 'disk.qcow2'), 64 * MIB);
-  const hash = createHash('sha256').update(await readFile(join(directory, 'disk.qcow2')));
-  const manifest = {
-    version: 3,
-    box_name: 'web',
-    image: 'alpine:latest',
-    box_options: { cpus: 2, memory_mib: 512 },
-    guest_disk_checksum: '',
-    container_disk_checksum: `sha256:${hash.digest('hex')}`,
-    exported_at: '2026-01-02T03:04:05Z',
-    ...options.manifest,
-  };
-  await writeFile(join(directory, 'manifest.json'), JSON.stringify(manifest));
-  const files = ['manifest.json', 'disk.qcow2', ...(options.extra ?? [])];
-  const format = options.tarOptions ?? ['--format=gnu'];
-  await tool(directory, 'tar', ...format, '-cf', 'made.tar', ...files);
-  if (options.plain) return join(directory, 'made.tar');
-  await tool(directory, 'zstd', '-q', '-3', 'made.tar', '-o', 'made.boxlite');
-  return join(directory, 'made.boxlite');
+  return await packBoxlite(directory, options);
 }
 
 describe('archives of BoxLite', () => {

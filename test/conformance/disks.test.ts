@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { conformance } from './support.js';
 
@@ -45,5 +48,32 @@ conformance('disks', (subject) => {
     await runtime.remove(clone.id, { force: true });
     await runtime.remove(earlier.id, { force: true });
     await box.snapshot.remove('one');
+  });
+
+  it('are exported with memory, which is imported for who is trusted', async () => {
+    const { box, runtime, trusted } = subject;
+    const directory = await mkdtemp(join(tmpdir(), 'cryobox-export-'));
+    try {
+      await box.start();
+      await box.exec(['sh', '-c', 'sleep 1000000 & echo $! > /root/pid; sync']);
+      const archive = await box.export(join(directory, 'whole.boxsnap'), { memory: true });
+      expect((await box.info()).status).toBe('running');
+      await expect(runtime.import(archive)).rejects.toMatchObject({ code: 'invalid_argument' });
+      const disks = await runtime.import(archive, { memory: false });
+      expect((await disks.info()).status).toBe('stopped');
+      await disks.remove({ force: true });
+      const whole = runtime.import(archive, { name: 'whole', memory: true });
+      if (!trusted) {
+        await expect(whole).rejects.toMatchObject({ code: 'permission_denied' });
+        return;
+      }
+      const made = await whole;
+      expect(await made.info()).toMatchObject({ name: 'whole', status: 'paused' });
+      const { stdout } = await made.exec(['sh', '-c', 'cat /proc/$(cat /root/pid)/comm; hostname']);
+      expect(stdout.toString()).toBe('sleep\nwhole\n');
+      await made.remove({ force: true });
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 });

@@ -67,6 +67,8 @@ export interface Subject {
   readonly runtime: Runtime;
   /** A box of its own that runs. */
   readonly box: Box;
+  /** Whether whoever asks is trusted with the host: not over TCP without a key. */
+  readonly trusted: boolean;
 }
 
 /** Runs one suite over the embedded runtime, the engine's socket and TCP. */
@@ -78,8 +80,8 @@ export function conformance(name: string, suite: (subject: Subject) => void): vo
     });
     afterAll(async () => stage?.close());
 
-    describe.each(Object.entries(ways))('over %s', (_way, open) => {
-      const subject: { runtime?: Runtime; box?: Box } = {};
+    describe.each(Object.entries(ways))('over %s', (way, open) => {
+      const subject: { runtime?: Runtime; box?: Box; trusted: boolean } = { trusted: way !== 'TCP' };
       beforeAll(async () => {
         if (!stage) throw new Error('the stage is not open');
         subject.runtime = open(stage);

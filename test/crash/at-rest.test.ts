@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Engine } from '../../src/engine/index.js';
@@ -64,9 +64,10 @@ async function killEverywhere(home: string, act: string): Promise<void> {
   }
 }
 
-async function endMachines(home: string): Promise<void> {
+async function endMachines(home: string, look: () => Promise<void> = async () => undefined): Promise<void> {
   {
     await using engine = await Engine.open({ home, poolSize: 0 });
+    await look();
     for (const { id, status } of await engine.runtime().list()) {
       if (status === 'running') await engine.runtime().remove(id, { force: true });
     }
@@ -87,6 +88,18 @@ it.each([
   'remove',
   'create',
 ])('survives a kill at every point of %s', { timeout: limitMs }, (act) => killEverywhere(base.path, act));
+
+it('removes what a killed export left outside of the home', { timeout: limitMs }, async () => {
+  const copy = await copyHome(base.path);
+  const kill = { point: 'archive.rename:before', hit: 1 };
+  expect(await runDriver({ home: copy, act: 'export', kill })).toBe(true);
+  const out = join(copy, 'out');
+  expect((await readdir(out)).sort()).toEqual([
+    expect.stringMatching(/^e\.boxsnap\.opn_\w+\.partial$/),
+    'given.boxsnap',
+  ]);
+  await endMachines(copy, async () => expect(await readdir(out)).toEqual(['given.boxsnap']));
+});
 
 it('survives a kill at every point of a garbage collection', { timeout: limitMs }, async () => {
   const home = await copyHome(base.path);

@@ -179,4 +179,6 @@ async function expectNothingLeft(home: string): Promise<void> {
   expect((await readdir(join(home, 'machines'))).sort()).toEqual(ids(machines));
   for (const name of await readdir(join(home, 'boxes'))) expect(ids(boxes)).toContain(name);
   expect(await readdir(join(home, 'scratch'))).toEqual([]);
+  const out = await readdir(join(home, 'out')).catch(() => []);
+  expect(out.filter((name) => !name.endsWith('.boxsnap'))).toEqual([]);
 }

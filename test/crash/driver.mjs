@@ -24,6 +24,10 @@ const acts = {
   rollback: async (runtime) => await (await box(runtime)).snapshot.restore('point', { live: true }),
   fork: async (runtime) => await (await box(runtime)).fork({ count: 2 }),
   template: async (runtime) => await runtime.templates.create({ box: 'b', name: 't' }),
+  'export-memory': async (runtime) =>
+    await (await box(runtime)).export(`${home}/out/e.boxsnap`, { memory: true }),
+  'import-memory': async (runtime) =>
+    await runtime.import(`${home}/out/given.boxsnap`, { name: 'i', memory: true }),
   open: async () => undefined,
 };
 

@@ -1,3 +1,5 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Box, Runtime } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
@@ -24,7 +26,7 @@ async function output(box: Box, script: string): Promise<string> {
   return stdout.toString().trim();
 }
 
-/** A running box `b` with a process, a mark on its disk and the memory snapshot `point`. */
+/** A running box `b` with a process, a mark on its disk and the memory snapshot `point`; and an archive of it. */
 beforeAll(async () => {
   await compile();
   home = await newHome();
@@ -34,6 +36,8 @@ beforeAll(async () => {
     await box.startExec(['sleep', '1000000']);
     await box.files.write('/root/mark', 'still here');
     await box.snapshot.create('point', { memory: true });
+    await mkdir(join(home.path, 'out'));
+    await box.export(join(home.path, 'out', 'given.boxsnap'), { memory: true });
     await runtime.gc();
     await runtime.verify();
   });
@@ -55,6 +59,7 @@ async function reset(isPaused: boolean): Promise<void> {
     if (await box.snapshot.get('new')) await box.snapshot.remove('new');
     if (await runtime.templates.get('t')) await runtime.templates.remove('t');
     await output(box, 'echo x >> /root/alive; sync');
+    await rm(join(home.path, 'out', 'e.boxsnap'), { force: true });
     if (isPaused) await box.pause();
     await runtime.gc();
   });
@@ -73,9 +78,9 @@ async function probe(runtime: Runtime, run: string | null, allowed: readonly str
   for (const info of await runtime.list()) {
     if (info.id === box.id) continue;
     const child = await runtime.get(info.id);
-    expect(info.status).toBe('running');
+    expect(info.status).toBe(info.name === 'i' ? 'paused' : 'running');
     expect(info.run).not.toBe(run);
-    if (child) expect(await output(child, 'cat /root/mark')).toBe('still here');
+    if (child) expect(await output(child, 'cat /root/mark; echo; pidof sleep')).toMatch(/^still here\n\d+/);
   }
   if (await runtime.templates.get('t')) {
     const made = await runtime.create({ template: 't', name: 'made', detach: true });
@@ -122,6 +127,8 @@ it.each([
   ['rollback', { isPaused: false, allowed: ['running', 'paused'] }],
   ['fork', { isPaused: false, allowed: ['running'] }],
   ['template', { isPaused: false, allowed: ['running'] }],
+  ['export-memory', { isPaused: false, allowed: ['running'] }],
+  ['import-memory', { isPaused: false, allowed: ['running'] }],
 ] as const)('survives a kill at the points of %s', { timeout: limitMs }, (act, options) =>
   killEverywhere(act, options),
 );

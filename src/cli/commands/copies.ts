@@ -1,3 +1,4 @@
+import { CryoboxError } from '../../errors.js';
 import { createCommand } from '../command.js';
 import { flag, optional, required, text, value } from '../specs.js';
 import { requireBox } from '../targets.js';
@@ -34,7 +35,7 @@ export const exportBox = createCommand({
     compress: flag('--no-compress', 'write a plain tar'),
     level: value('--level <level>', 'zstd level, 1 to 19 (default: 3)', parseCount),
     metadata: flag('--no-metadata', 'leave out name, image and options of the box'),
-    memory: flag('--memory', 'take the memory of a paused box too'),
+    memory: flag('--memory', 'the memory of a running or paused box too, with all its programs hold in it'),
   },
   async handler(context, args, { compress, level, metadata, memory }) {
     const source = await requireBox(context, args.box);
@@ -57,12 +58,23 @@ export const importBox = createCommand({
   name: 'import',
   summary: 'make a box from an archive and print its id',
   args: { archive: required('archive', 'file, or - for stdin') },
-  options: { name: text('--name <name>', 'name of the box (default: the one in the archive)') },
-  async handler(context, { archive }, { name }) {
+  options: {
+    name: text('--name <name>', 'name of the box (default: none)'),
+    memory: flag('--memory', 'its memory too: only of an archive you trust as you trust a program'),
+    disksOnly: flag('--disks-only', 'leave the memory in the archive out'),
+  },
+  async handler(context, { archive }, { name, memory, disksOnly }) {
+    if (memory && disksOnly)
+      throw new CryoboxError('invalid_argument', '--memory and --disks-only exclude each other');
     const runtime = await context.runtime();
     const source = archive === '-' ? context.streams.stdin : archive;
     const made = await context.withProgress((onProgress) =>
-      runtime.import(source, { name, onProgress, signal: context.signal }),
+      runtime.import(source, {
+        name,
+        memory: memory || (disksOnly ? false : undefined),
+        onProgress,
+        signal: context.signal,
+      }),
     );
     await context.stdout.line(made.id);
   },

@@ -22,7 +22,7 @@ import { CryoboxError } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import { cloneBox } from '../disks/clone.js';
-import { exportBytes, exportDisks, type HeldDisks, holdDisks } from '../disks/export.js';
+import { exportBox, exportBytes, type HeldBox, holdBox } from '../disks/export.js';
 import { EngineSnapshots } from '../disks/snapshots.js';
 import { EngineExecutions, execAndWait, startExecution } from '../exec/executions.js';
 import { EngineFiles } from '../exec/files.js';
@@ -120,14 +120,14 @@ export class EngineBox implements Box {
   }
 
   async export(destination: string, options: ExportOptions = {}): Promise<string> {
-    const { row, disks } = await this.#hold();
-    await using held = disks;
-    return await exportDisks(this.#ctx, row, held, destination, options);
+    const { row, taken } = await this.#hold(options);
+    await using held = taken;
+    return await exportBox(this.#ctx, row, held, destination, options);
   }
 
   async exportStream(options: ExportOptions = {}): Promise<ByteSource> {
-    const { row, disks } = await this.#hold();
-    await using held = disks;
+    const { row, taken } = await this.#hold(options);
+    await using held = taken;
     return await exportBytes(this.#ctx, row, held, options);
   }
 
@@ -158,10 +158,10 @@ export class EngineBox implements Box {
   }
 
   /** The box as it is now, kept for an export while the box goes on. */
-  async #hold(): Promise<{ row: BoxRow; disks: HeldDisks }> {
+  async #hold(options: ExportOptions): Promise<{ row: BoxRow; taken: HeldBox }> {
     return await exclusively(this.#ctx, this.id, 'export', async (row) => ({
       row,
-      disks: await holdDisks(this.#ctx, row),
+      taken: await holdBox(this.#ctx, row, options),
     }));
   }
 

@@ -1,14 +1,14 @@
 import { boxLimits, type CreateOptions } from '../../api/index.js';
-import { newId } from '../../base/ids.js';
 import { CryoboxError } from '../../errors.js';
 import type { ImageConfig } from '../../image/index.js';
-import { type BoxRow, isUniqueViolation } from '../../store/index.js';
+import { type BoxRow, isUniqueViolation, type LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import type { Golden } from '../machines/golden.js';
 import { createFromTemplate } from '../memory/templates.js';
 import type { BoxConfig } from './config.js';
 import { armTimers } from './idle.js';
 import { nameTaken, refuseTakenName } from './names.js';
+import { newBoxRow } from './new-row.js';
 import { announce } from './rows.js';
 import { insertBox, newHeads, startBox } from './start.js';
 import { removeBox } from './stop.js';
@@ -42,15 +42,15 @@ async function storeBox(ctx: EngineContext, tenant: string, options: CreateOptio
     ctx.images.disks.get(image.row, diskSizeGb, options),
   ]);
   const heads = await newHeads(ctx, golden, disk, diskSizeGb);
-  const row = newRow({
+  const stored = newRow({
     tenant,
     options,
     diskSizeGb,
     imageReference: image.row.reference,
     config: image.config,
     golden,
+    heads,
   });
-  const stored = { ...row, guest_head: heads.guest.id, disk_head: heads.disk.id };
   try {
     await insertBox(ctx, stored, heads);
   } catch (error) {
@@ -91,41 +91,32 @@ interface RowFacts {
   readonly imageReference: string;
   readonly config: ImageConfig;
   readonly golden: Golden;
+  readonly heads: { readonly guest: LayerRow; readonly disk: LayerRow };
 }
 
-function newRow(facts: RowFacts): Omit<BoxRow, 'guest_head' | 'disk_head'> {
-  const { options, golden } = facts;
-  const now = Date.now();
-  return {
-    id: newId('box'),
-    tenant: facts.tenant,
+function newRow({ tenant, options, diskSizeGb, imageReference, config, golden, heads }: RowFacts): BoxRow {
+  return newBoxRow({
+    tenant,
     name: options.name ?? null,
     status: 'configured',
-    created_at: now,
-    updated_at: now,
-    image: facts.imageReference,
+    image: imageReference,
     template: null,
     cpus: golden.shape.cpus,
     memory_mib: golden.shape.memoryMiB,
-    disk_size_gb: facts.diskSizeGb,
-    config: JSON.stringify(boxConfig(options, facts.config)),
+    disk_size_gb: diskSizeGb,
+    config: JSON.stringify(boxConfig(options, config)),
     auto_stop: options.autoStop ?? 0,
     auto_stop_action: options.autoStopAction ?? 'stop',
     auto_delete: options.autoDelete ?? 0,
     auto_resume: options.autoResume === false ? 0 : 1,
     detach: options.detach === true ? 1 : 0,
     labels: JSON.stringify(options.labels ?? {}),
+    guest_head: heads.guest.id,
+    disk_head: heads.disk.id,
     golden_key: golden.key,
     snapshot_id: null,
     memory_id: null,
-    failure: null,
-    stages: '{}',
-    last_active_at: now,
-    commands_total: 0,
-    exec_errors_total: 0,
-    bytes_sent_total: 0,
-    bytes_received_total: 0,
-  };
+  });
 }
 
 function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {

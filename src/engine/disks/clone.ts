@@ -1,9 +1,9 @@
 import type { CloneOptions } from '../../api/index.js';
-import { newId } from '../../base/ids.js';
 import { CryoboxError } from '../../errors.js';
 import { type BoxRow, type Database, hold, isUniqueViolation, type LayerRow } from '../../store/index.js';
 import { checkLegal, exclusively } from '../boxes/locked.js';
 import { nameTaken, refuseTakenName } from '../boxes/names.js';
+import { newBoxRow } from '../boxes/new-row.js';
 import { announce, requireRow } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
@@ -144,26 +144,15 @@ function clonedRow(
   from: CloneSource,
   heads: { guest: string; disk: string },
 ): BoxRow {
-  const now = Date.now();
-  return {
+  return newBoxRow({
     ...source,
-    id: newId('box'),
     name: name ?? null,
     status: 'stopped',
-    created_at: now,
-    updated_at: now,
-    last_active_at: now,
     guest_head: heads.guest,
     disk_head: heads.disk,
     golden_key: from.goldenKey,
     disk_size_gb: from.diskSizeGb,
     snapshot_id: null,
     memory_id: null,
-    failure: null,
-    stages: '{}',
-    commands_total: 0,
-    exec_errors_total: 0,
-    bytes_sent_total: 0,
-    bytes_received_total: 0,
-  };
+  });
 }

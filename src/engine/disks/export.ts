@@ -6,9 +6,11 @@ import { ifExists } from '../../base/files.js';
 import { newId } from '../../base/ids.js';
 import { type DiskChain, flattenStream } from '../../disk/index.js';
 import { CryoboxError } from '../../errors.js';
-import { type BoxRow, hold, release } from '../../store/index.js';
+import { type BoxRow, type Holder, hold, type MemoryRow, release } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
-import { notYet } from '../not-yet.js';
+import { archivedMemory } from '../memory/archive.js';
+import { memoryMap } from '../memory/layers.js';
+import { takeMemory } from '../memory/snapshot.js';
 import { captureDisks } from './capture.js';
 import { openDisk } from './copy.js';
 import { slots } from './layers.js';
@@ -19,19 +21,36 @@ const readBytes = 256 * 1024;
 /** Names of the members of an archive, in order. */
 export const archiveMembers = { guest: 'guest-rootfs.qcow2', disk: 'disk.qcow2' } as const;
 
-/**
- * Disks of a box that are held for an export: the box may change and go, they stay. The guest stands still for the
- * switch of its heads only.
- */
-export interface HeldDisks extends AsyncDisposable {
+/** What of a box is exported: layers that no longer change. */
+interface Exported {
   readonly guest: string;
   readonly disk: string;
+  /** Absent: the disks only. */
+  readonly memory?: MemoryRow;
 }
 
-/** Captures the disks of a box and holds them. Called under the box's lock. */
-export async function holdDisks(ctx: EngineContext, row: BoxRow): Promise<HeldDisks> {
-  const captured = await captureDisks(ctx, row);
+/** A box held for an export: it may change and go, what is exported stays. */
+export interface HeldBox extends Exported, AsyncDisposable {}
+
+/**
+ * Takes a box as it is, with its memory if that is asked for, and holds what it consists of. The guest stands still for
+ * the switch of its heads, or for the capture of its memory, only. Called under the box's lock. Throws `invalid_state`
+ * when memory is asked for and there is none, and what a capture throws.
+ */
+export async function holdBox(ctx: EngineContext, row: BoxRow, options: ExportOptions): Promise<HeldBox> {
   const holder = `export:${newId('opn')}` as const;
+  const letGo = async (): Promise<void> => {
+    await ctx.commits.run((tx) => release(tx, holder));
+    ctx.gc.soon();
+  };
+  const exported = options.memory
+    ? await takeWhole(ctx, row, holder, letGo)
+    : await takeDisks(ctx, row, holder);
+  return { ...exported, [Symbol.asyncDispose]: letGo };
+}
+
+async function takeDisks(ctx: EngineContext, row: BoxRow, holder: Holder): Promise<Exported> {
+  const captured = await captureDisks(ctx, row);
   const layers = [...new Set([captured.guest, captured.disk])];
   try {
     await ctx.commits.run(async (tx) => {
@@ -43,37 +62,57 @@ export async function holdDisks(ctx: EngineContext, row: BoxRow): Promise<HeldDi
     throw error;
   }
   await captured.seal();
-  return {
-    guest: captured.guest,
-    disk: captured.disk,
-    [Symbol.asyncDispose]: async () => {
-      await ctx.commits.run((tx) => release(tx, holder));
-      ctx.gc.soon();
-    },
-  };
+  return { guest: captured.guest, disk: captured.disk };
 }
 
-/** Writes an archive of held disks. Returns its path. Throws `disk_full`, `storage_error`, `cancelled`; nothing is left then. */
-export async function exportDisks(
+async function takeWhole(
   ctx: EngineContext,
   row: BoxRow,
-  disks: HeldDisks,
+  holder: Holder,
+  letGo: () => Promise<void>,
+): Promise<Exported> {
+  const { memory } = await takeMemory(
+    ctx,
+    row,
+    async (tx, { layer_id, state_layer, guest_layer, disk_layer }) => {
+      await hold(tx, holder, [...new Set([layer_id, state_layer, guest_layer, disk_layer])]);
+    },
+  );
+  try {
+    // While the box is locked it holds what its memory refers to; from here on the export does.
+    const { layers } = await memoryMap(ctx, memory.layer_id);
+    await ctx.commits.run((tx) => hold(tx, holder, layers));
+  } catch (error) {
+    await letGo();
+    throw error;
+  }
+  return { guest: memory.guest_layer, disk: memory.disk_layer, memory };
+}
+
+/** Writes an archive of a held box. Returns its path. Throws `disk_full`, `storage_error`, `cancelled`; nothing is left then. */
+export async function exportBox(
+  ctx: EngineContext,
+  row: BoxRow,
+  held: HeldBox,
   destination: string,
   options: ExportOptions,
 ): Promise<string> {
-  if (options.memory) throw notYet('export with memory');
   const path = await archivePath(row, destination);
   const chains: DiskChain[] = [];
   try {
     const members: MemberSource[] = [];
     for (const slot of slots) {
-      const chain = await openDisk(ctx, disks[slot]);
+      const chain = await openDisk(ctx, held[slot]);
       chains.push(chain);
       members.push({ name: archiveMembers[slot], ...(await flattenStream(chain)) });
     }
     const { compress, compressionLevel, signal, onProgress } = options;
-    const facts = archiveFacts(row, options.includeMetadata ?? true);
-    await writeArchive({ path, members, facts, compress, compressionLevel, signal, onProgress });
+    await using memory = held.memory && (await archivedMemory(ctx, held.memory));
+    members.push(...(memory?.members ?? []));
+    const facts = { ...archiveFacts(row, options.includeMetadata ?? true), memory: memory?.facts };
+    await using place = await ctx.scratch.takeBeside(path);
+    const packing = { compress, compressionLevel, signal, onProgress };
+    await writeArchive({ path, temporaryPath: place.path, members, facts, ...packing });
     return path;
   } finally {
     await Promise.all(chains.map((chain) => chain.close()));
@@ -81,17 +120,17 @@ export async function exportDisks(
 }
 
 /**
- * The bytes of an archive of held disks. It is made first and read then: its beginning says what is in it. The file
- * has no name while it is read, so nothing is left however reading ends. Throws as {@link exportDisks}.
+ * The bytes of an archive of a held box. It is made first and read then: its beginning says what is in it. The file
+ * has no name while it is read, so nothing is left however reading ends. Throws as {@link exportBox}.
  */
 export async function exportBytes(
   ctx: EngineContext,
   row: BoxRow,
-  disks: HeldDisks,
+  held: HeldBox,
   options: ExportOptions,
 ): Promise<ByteSource> {
   await using scratch = await ctx.scratch.take();
-  const path = await exportDisks(ctx, row, disks, join(scratch.path, 'archive'), options);
+  const path = await exportBox(ctx, row, held, join(scratch.path, 'archive'), options);
   const handle = await open(path, 'r');
   const stream = handle.createReadStream({ highWaterMark: readBytes, signal: options.signal });
   // It is an error of whoever reads; unread, it is nobody's.

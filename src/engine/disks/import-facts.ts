@@ -4,6 +4,7 @@ import { type AnyManifest, type BoxliteManifest, isOurs, type Manifest } from '.
 import { CryoboxError } from '../../errors.js';
 import type { BoxConfig } from '../boxes/config.js';
 import { checkCreateOptions } from '../boxes/validate.js';
+import { type ArchivedFacts, archivedFacts } from '../memory/archive.js';
 
 /** What an archive says of the box in it, checked as the options of a new box are. */
 export interface ImportFacts {
@@ -16,6 +17,8 @@ export interface ImportFacts {
   readonly labels: Readonly<Record<string, string>>;
   /** The golden machine that the guest disk belongs to; empty: unknown. */
   readonly goldenKey: string;
+  /** Absent: there is no memory in it. */
+  readonly memory?: ArchivedFacts;
 }
 
 const text = z.record(z.string(), z.string());
@@ -80,6 +83,7 @@ function factsOf(manifest: Manifest): ImportFacts {
     labels,
     image: manifest.image ?? '',
     config: { ...config, volumes: [] },
+    memory: archivedFacts(manifest),
   };
 }
 

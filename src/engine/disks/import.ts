@@ -1,16 +1,18 @@
 import { resolve } from 'node:path';
-import { type ByteSource, boxLimits, type ProgressOptions } from '../../api/index.js';
+import { type ByteSource, boxLimits, type ImportOptions } from '../../api/index.js';
 import { isOurs, type ReadArchive, type ReadMember, readArchive } from '../../archive/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
-import { newId } from '../../base/ids.js';
 import { readHeader } from '../../disk/index.js';
 import { CryoboxError } from '../../errors.js';
-import { type BoxRow, hold, isUniqueViolation, type LayerRow } from '../../store/index.js';
+import { type BoxRow, hold, isUniqueViolation, type LayerRow, type MemoryRow } from '../../store/index.js';
 import { armTimers } from '../boxes/idle.js';
 import { nameTaken, refuseTakenName } from '../boxes/names.js';
+import { newBoxRow } from '../boxes/new-row.js';
 import { announce } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
+import { adoptMemory } from '../memory/archive.js';
+import { insertMemory } from '../memory/capture.js';
 import { archiveMembers } from './export.js';
 import { type ImportFacts, importFacts } from './import-facts.js';
 import { requireLayer } from './layers.js';
@@ -21,6 +23,8 @@ const maxGuestDiskBytes = bytesPerGb;
 
 /** The heads of a box that is being made, what they stand on, and the golden machine they belong to. */
 interface ImportedDisks {
+  readonly guestBase: LayerRow;
+  readonly diskBase: LayerRow;
   readonly guestHead: LayerRow;
   readonly diskHead: LayerRow;
   readonly goldenKey: string;
@@ -28,30 +32,42 @@ interface ImportedDisks {
 }
 
 /**
- * Makes a stopped box from an archive. Nothing is published before all of it is verified; nothing of the archive is
- * trusted: ids are new, options are checked as those of a new box. Throws `archive_invalid`, `payload_too_large`,
- * `invalid_argument`, `already_exists`, `not_found` without the file, `disk_full`, `cancelled`; nothing is left then.
+ * Makes a box from an archive: paused when its memory is taken, else stopped. Nothing is published before all of it is
+ * verified; nothing of the archive is trusted: ids are new, options are checked as those of a new box, and memory is
+ * taken only where the caller vouches for it. Throws `archive_invalid`, `payload_too_large`, `invalid_argument`,
+ * `already_exists`, `not_found` without the file, `disk_full`, `cancelled`; nothing is left then.
  */
 export async function importBox(
   ctx: EngineContext,
   tenant: string,
   archive: string | ByteSource,
-  options: ProgressOptions & { readonly name?: string },
+  options: ImportOptions,
 ): Promise<BoxRow> {
   const { name, signal, onProgress } = options;
   if (name !== undefined) checkName(name);
   await refuseTakenName(ctx.db, tenant, name);
   await using scratch = await ctx.scratch.take();
   const source = typeof archive === 'string' ? resolve(archive) : archive;
-  const read = await readArchive({ source, directory: scratch.path, durable: true, signal, onProgress });
+  const read = await readArchive({
+    source,
+    directory: scratch.path,
+    durable: true,
+    onManifest: (manifest) => refuseUnwantedMemory(importFacts(manifest), options.memory),
+    signal,
+    onProgress,
+  });
   const facts = importFacts(read.manifest);
   const made: LayerRow[] = [];
   try {
     const disks = await publishDisks(ctx, read, facts, made);
+    const memory = options.memory ? await publishMemory(ctx, read, facts, disks, made, signal) : undefined;
     throwIfCancelled(signal, 'the import');
-    const row = importedRow(tenant, name, facts, disks);
+    // Before the commit names them, the files' names are durable.
+    await ctx.layers.sync([]);
+    const row = importedRow(tenant, name, facts, disks, memory);
     await ctx.commits.run(async (tx) => {
       await tx.insertInto('layers').values(made).execute();
+      if (memory) await insertMemory(tx, memory, [memory.layer_id]);
       await tx.insertInto('boxes').values(row).execute();
       await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
     });
@@ -89,11 +105,44 @@ async function publishDisks(
     guestBase = await requireLayer(ctx.db, golden.row.guest_layer);
   }
   const diskBase = await publish(ctx, disk, diskBytes, made);
-  // Before the commit names them, the files' names are durable.
-  await ctx.layers.sync([]);
   const guestHead = await newHead(ctx, guestBase, guestBase.virtual_bytes, made);
   const diskHead = await newHead(ctx, diskBase, diskSizeGb * bytesPerGb, made);
-  return { guestHead, diskHead, goldenKey, diskSizeGb };
+  return { guestBase, diskBase, guestHead, diskHead, goldenKey, diskSizeGb };
+}
+
+/**
+ * Device state goes into QEMU as it is, and QEMU does not defend itself against one that was made to attack it: whoever
+ * wrote it could run code as the user of the machine. So a memory is taken when the caller says so, and never silently.
+ */
+function refuseUnwantedMemory({ memory }: ImportFacts, wanted: boolean | undefined): void {
+  if (memory && wanted === undefined) {
+    throw new CryoboxError(
+      'invalid_argument',
+      'the archive holds the memory of a box: say whether to take it',
+      {
+        hint: 'Set memory to true if you trust whoever made the archive as you trust a program, or to false for the disks only.',
+      },
+    );
+  }
+  if (!memory && wanted === true) {
+    throw new CryoboxError('invalid_argument', 'the archive holds no memory', {
+      hint: 'Leave memory out, or export the box with memory while it runs or is paused.',
+    });
+  }
+}
+
+async function publishMemory(
+  ctx: EngineContext,
+  read: ReadArchive,
+  { memory, cpus, memoryMiB }: ImportFacts,
+  { guestBase, diskBase, goldenKey }: ImportedDisks,
+  made: LayerRow[],
+  signal: AbortSignal | undefined,
+): Promise<MemoryRow | undefined> {
+  if (!memory) return undefined;
+  const disks = { guest: guestBase, disk: diskBase };
+  const box = { cpus, memoryMiB, goldenKey, disks, signal };
+  return await adoptMemory(ctx, { facts: memory, members: read.members, ...box }, made);
 }
 
 function requireMember(read: ReadArchive, name: string): ReadMember {
@@ -140,15 +189,12 @@ function importedRow(
   name: string | undefined,
   facts: ImportFacts,
   disks: ImportedDisks,
+  memory: MemoryRow | undefined,
 ): BoxRow {
-  const now = Date.now();
-  return {
-    id: newId('box'),
+  return newBoxRow({
     tenant,
     name: name ?? null,
-    status: 'stopped',
-    created_at: now,
-    updated_at: now,
+    status: memory ? 'paused' : 'stopped',
     image: facts.image,
     template: null,
     cpus: facts.cpus,
@@ -165,13 +211,6 @@ function importedRow(
     disk_head: disks.diskHead.id,
     golden_key: disks.goldenKey,
     snapshot_id: null,
-    memory_id: null,
-    failure: null,
-    stages: '{}',
-    last_active_at: now,
-    commands_total: 0,
-    exec_errors_total: 0,
-    bytes_sent_total: 0,
-    bytes_received_total: 0,
-  };
+    memory_id: memory?.id ?? null,
+  });
 }

@@ -84,7 +84,8 @@ export async function captureMachine(
         .insertInto('layers')
         .values([...sealed])
         .execute();
-      await insertMemory(tx, memory, map.layers, origin.memoryId);
+      const working_set = await workingSetOf(tx, origin.memoryId);
+      await insertMemory(tx, { ...memory, working_set }, map.layers);
     },
     seal: () => disks.seal(),
     discard: async () => {
@@ -94,18 +95,14 @@ export async function captureMachine(
   };
 }
 
-async function insertMemory(
+/** Stores a memory and what it needs: the layers of pages given, and what its row names. */
+export async function insertMemory(
   tx: Database,
   memory: MemoryRow,
   layerIds: readonly string[],
-  originId: string | null,
 ): Promise<void> {
-  const working_set = await workingSetOf(tx, originId);
-  await tx
-    .insertInto('memories')
-    .values({ ...memory, working_set })
-    .execute();
-  const { state_layer, guest_layer, disk_layer } = memory;
+  await tx.insertInto('memories').values(memory).execute();
+  const { state_layer, guest_layer, disk_layer, working_set } = memory;
   const others = working_set === null ? [] : [working_set];
   await hold(tx, `memory:${memory.id}`, [
     ...new Set([...layerIds, state_layer, guest_layer, disk_layer, ...others]),

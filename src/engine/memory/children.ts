@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { throwIfCancelled } from '../../base/abort.js';
-import { newId } from '../../base/ids.js';
 import { Semaphore } from '../../base/mutex.js';
 import { type BoxRow, hold, isUniqueViolation, type MemoryRow } from '../../store/index.js';
 import { armTimers } from '../boxes/idle.js';
 import { nameTaken } from '../boxes/names.js';
+import { type NewBox, newBoxRow } from '../boxes/new-row.js';
 import { announce } from '../boxes/rows.js';
 import { removeBox } from '../boxes/stop.js';
 import type { EngineContext } from '../context.js';
@@ -13,26 +13,10 @@ import { resumeBox } from './resume.js';
 import { requireMemory } from './rows.js';
 import type { OpenedMemory } from './source.js';
 
-/** What of a new box's row does not follow from the memory it goes on from. */
+/** What of a new box does not follow from the memory it goes on from. */
 export type ChildFacts = Omit<
-  BoxRow,
-  | 'id'
-  | 'status'
-  | 'created_at'
-  | 'updated_at'
-  | 'last_active_at'
-  | 'guest_head'
-  | 'disk_head'
-  | 'golden_key'
-  | 'memory_id'
-  | 'cpus'
-  | 'memory_mib'
-  | 'failure'
-  | 'stages'
-  | 'commands_total'
-  | 'exec_errors_total'
-  | 'bytes_sent_total'
-  | 'bytes_received_total'
+  NewBox,
+  'status' | 'guest_head' | 'disk_head' | 'golden_key' | 'memory_id' | 'cpus' | 'memory_mib'
 >;
 
 /** Children of one memory that are restored at once: more only wait for processors. */
@@ -72,27 +56,16 @@ export async function bringUpChild(
  */
 export async function insertChild(ctx: EngineContext, memory: MemoryRow, facts: ChildFacts): Promise<BoxRow> {
   const { guest, disk } = await headsOf(ctx, memory);
-  const now = Date.now();
-  const row: BoxRow = {
+  const row = newBoxRow({
     ...facts,
-    id: newId('box'),
     status: 'configured',
-    created_at: now,
-    updated_at: now,
-    last_active_at: now,
     guest_head: guest.id,
     disk_head: disk.id,
     golden_key: memory.golden_key,
     memory_id: memory.id,
     cpus: memory.cpus,
     memory_mib: memory.memory_mib,
-    failure: null,
-    stages: '{}',
-    commands_total: 0,
-    exec_errors_total: 0,
-    bytes_sent_total: 0,
-    bytes_received_total: 0,
-  };
+  });
   try {
     // A crash may lose it again: nobody has been told of it.
     await ctx.db.transaction().execute(async (tx) => {

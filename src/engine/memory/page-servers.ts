@@ -5,7 +5,7 @@ import { CryoboxError, messageOf } from '../../errors.js';
 import { identify, isAlive, killProcess, type ProcessIdentity } from '../../machine/index.js';
 import { type PageServer, startPageServer } from '../../memory/index.js';
 import type { PoolOptions } from '../machines/pool.js';
-import type { Scratch, ScratchFolder } from '../scratch.js';
+import type { Scratch, ScratchPlace } from '../scratch.js';
 
 /** A page server that has loaded itself and has no work yet. */
 export interface StartedPageServer {
@@ -14,7 +14,7 @@ export interface StartedPageServer {
 }
 
 interface Waiting extends StartedPageServer {
-  readonly folder: ScratchFolder;
+  readonly folder: ScratchPlace;
   readonly logPath: string;
 }
 

@@ -180,26 +180,30 @@ async function recordRunning(
   });
 }
 
-/** Clock and randomness always; what tells a box from its siblings when it is a new one. Returns the run's number. */
+/**
+ * Clock and randomness always; what tells a box from its siblings when it is a new one, or goes on from what came in an
+ * archive. Returns the run's number.
+ */
 async function renewIdentity(
   agent: AgentClient,
   row: BoxRow,
   { options, outbound, opened }: Restored,
 ): Promise<string> {
   const hostname = hostnameOf(row);
-  const identity = options.newIdentity
+  const newIdentity = options.newIdentity === true || opened.memory.run === '';
+  const identity = newIdentity
     ? { hostname, machineId: randomBytes(16).toString('hex'), mac: newMac(), sshHostKeys: true, newRun: true }
     : {};
   const { run } = await agent.system.configure({
     identity,
     // A new hardware address takes the interface down, and its routes with it.
-    network: options.newIdentity && outbound ? guestNetwork : undefined,
+    network: newIdentity && outbound ? guestNetwork : undefined,
     resetConnections: true,
   });
   if (run === null) throw new CryoboxError('identity_unconfirmed', 'the guest did not say which run it is');
-  if (!options.newIdentity && run !== opened.memory.run) {
+  if (!newIdentity && run !== opened.memory.run) {
     throw new CryoboxError('identity_unconfirmed', `the guest is run ${run}, expected ${opened.memory.run}`);
   }
-  if (options.newIdentity) await agent.files.write('/etc/hosts', [Buffer.from(hostsFile(hostname))]);
+  if (newIdentity) await agent.files.write('/etc/hosts', [Buffer.from(hostsFile(hostname))]);
   return run;
 }

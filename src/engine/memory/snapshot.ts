@@ -31,7 +31,7 @@ export async function takeMemory(
       'invalid_state',
       `the box is ${row.status}: only a running or paused one has memory`,
       {
-        hint: 'Start the box first, or take a snapshot of its disks only.',
+        hint: 'Start the box first, or leave its memory out.',
         details: { box: row.id, status: row.status },
       },
     );

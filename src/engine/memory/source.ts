@@ -47,7 +47,8 @@ export async function openForResume(
   }
 }
 
-async function readState(ctx: EngineContext, layerId: string): Promise<Buffer> {
+/** Device sections as they were saved. Throws `integrity` when the layer is missing or damaged. */
+export async function readState(ctx: EngineContext, layerId: string): Promise<Buffer> {
   const path = ctx.layers.path(layerId);
   try {
     const { size } = await stat(path);

@@ -38,7 +38,7 @@ export const exportRequest = optionalBody({
 });
 
 /** Query of `POST {p}/boxes/import`. */
-export const importQuery = z.strictObject({ name: boxName.optional() });
+export const importQuery = z.strictObject({ name: boxName.optional(), memory: queryFlag.optional() });
 
 /** Body of `POST {p}/boxes/{id}/fork`. */
 export const forkRequest = z.strictObject({
