@@ -140,19 +140,24 @@ const mixed: BenchCase = {
       const stopped = await remote.get('first');
       if (!stopped) throw new Error('the first box is gone');
       const calls = mixedCalls(remote, box, stopped);
-      const call = (turn: number) => calls[turn % calls.length]?.(turn) ?? Promise.resolve();
+      let made = 0;
+      const call = () => {
+        const turn = made++;
+        return calls[turn % calls.length]?.(turn) ?? Promise.resolve();
+      };
       await load({ perSecond, seconds: warmSeconds }, call);
-      const before = await server.heapMiB();
+      const before = await server.usage();
       return {
         measure: async () => {
-          const report = await load({ perSecond, seconds }, call);
-          const { failures, perSecond: held } = report;
-          const facts = `${held.toFixed(1)} calls a second, p99 ${report.p99.toFixed(1)} ms`;
+          const { failures, perSecond: held, p99: slowest } = await load({ perSecond, seconds }, call);
+          const after = await server.usage();
+          const cpu = (after.cpuMs - before.cpuMs) / (seconds * 10);
+          const facts = `${held.toFixed(1)} calls a second, p99 ${slowest.toFixed(1)} ms, server ${cpu.toFixed(0)} % of a core`;
           process.stderr.write(`rest-mixed: ${facts}, ${failures.length} failed ${failures[0] ?? ''}\n`);
           // A call that fails, or a rate that is not held, breaks the promise whatever the heap is.
-          return failures.length > 0 || held < perSecond * 0.98 ? Number.POSITIVE_INFINITY : server.heapMiB();
+          return failures.length > 0 || held < perSecond * 0.98 ? Number.POSITIVE_INFINITY : after.heapMiB;
         },
-        baseline: async () => before,
+        baseline: async () => before.heapMiB,
       };
     }),
 };

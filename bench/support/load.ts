@@ -22,7 +22,7 @@ export function p99(values: readonly number[]): number {
 /** Makes calls at a fixed rate, whether or not earlier ones were answered, and waits for all of them. */
 export async function load(
   { perSecond, seconds }: { readonly perSecond: number; readonly seconds: number },
-  call: (turn: number) => Promise<unknown>,
+  call: () => Promise<unknown>,
 ): Promise<LoadReport> {
   const failures: string[] = [];
   const times: number[] = [];
@@ -34,7 +34,7 @@ export async function load(
     if (waitMs > 0) await delay(waitMs);
     if (underWay.size >= maxUnderWay) await Promise.race(underWay);
     const begun = performance.now();
-    const one = call(turn).then(
+    const one = call().then(
       () => void times.push(performance.now() - begun),
       (error: unknown) => void failures.push(String(error)),
     );

@@ -1,4 +1,4 @@
-/** A server of a home in a process of its own, as `cryobox serve` is one; its parent asks for the size of its heap. */
+/** A server of a home in a process of its own, as `cryobox serve` is one; its parent asks what it uses. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { ApiKeys } from '../../src/home/keys.js';
@@ -20,7 +20,9 @@ await using keys = await ApiKeys.open(home);
 const { key } = await keys.create();
 const served = await serveHttp({ home, poolSize: 0, listen: { port: 0 } });
 process.on('message', (message) => {
-  if (message === 'heap') tell({ type: 'heap', bytes: heapInUse() });
+  if (message !== 'usage') return;
+  const { user, system } = process.cpuUsage();
+  tell({ type: 'usage', heapBytes: heapInUse(), cpuMs: (user + system) / 1000 });
 });
 process.once('disconnect', () => {
   void served.close().finally(() => process.exit(0));

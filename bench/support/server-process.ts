@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 /** What a server's process tells its parent. */
 export type FromServer =
   | { readonly type: 'ready'; readonly url: string; readonly apiKey: string }
-  | { readonly type: 'heap'; readonly bytes: number };
+  | { readonly type: 'usage'; readonly heapBytes: number; readonly cpuMs: number };
 
 /** Where a server is and what opens it. */
 export interface ServerAddress {
@@ -55,11 +55,12 @@ export class ServerProcess {
     return new ServerProcess(child, { url, apiKey });
   }
 
-  /** Its heap after a collection, in MiB. */
-  async heapMiB(): Promise<number> {
-    const answer = next(this.#child, 'heap');
-    this.#child.send('heap');
-    return (await answer).bytes / 1024 ** 2;
+  /** Its heap after a collection, and the processor time it has taken so far. */
+  async usage(): Promise<{ readonly heapMiB: number; readonly cpuMs: number }> {
+    const answer = next(this.#child, 'usage');
+    this.#child.send('usage');
+    const { heapBytes, cpuMs } = await answer;
+    return { heapMiB: heapBytes / 1024 ** 2, cpuMs };
   }
 
   /** Lets the server close; its machines go on. */

@@ -59,7 +59,7 @@ export async function exportDisks(
   row: BoxRow,
   disks: HeldDisks,
   destination: string,
-  options: ExportOptions,
+  options: ExportOptions & { readonly durable?: boolean },
 ): Promise<string> {
   if (options.memory) throw notYet('export with memory');
   const path = await archivePath(row, destination);
@@ -71,9 +71,9 @@ export async function exportDisks(
       chains.push(chain);
       members.push({ name: archiveMembers[slot], ...(await flattenStream(chain)) });
     }
-    const { compress, compressionLevel, signal, onProgress } = options;
+    const { compress, compressionLevel, durable, signal, onProgress } = options;
     const facts = archiveFacts(row, options.includeMetadata ?? true);
-    await writeArchive({ path, members, facts, compress, compressionLevel, signal, onProgress });
+    await writeArchive({ path, members, facts, compress, compressionLevel, durable, signal, onProgress });
     return path;
   } finally {
     await Promise.all(chains.map((chain) => chain.close()));
@@ -91,7 +91,10 @@ export async function exportBytes(
   options: ExportOptions,
 ): Promise<ByteSource> {
   await using scratch = await ctx.scratch.take();
-  const path = await exportDisks(ctx, row, disks, join(scratch.path, 'archive'), options);
+  const path = await exportDisks(ctx, row, disks, join(scratch.path, 'archive'), {
+    ...options,
+    durable: false,
+  });
   const handle = await open(path, 'r');
   const stream = handle.createReadStream({ highWaterMark: readBytes, signal: options.signal });
   // It is an error of whoever reads; unread, it is nobody's.
