@@ -112,9 +112,14 @@ function mixedCalls(runtime: Runtime, box: Box, stopped: Box): ((turn: number) =
   const run = () => box.exec(['true']);
   const write = (turn: number) => box.files.write(`/root/file-${turn % 10}`, Buffer.alloc(1024, turn));
   const read = () => box.files.read('/etc/passwd');
+  let last: Promise<unknown> = Promise.resolve();
   const snapshotOrNot = (turn: number) => {
     const cycle = Math.floor(turn / 20);
-    return cycle % 2 === 0 ? stopped.snapshot.create(`s${cycle}`) : stopped.snapshot.remove(`s${cycle - 1}`);
+    const act = (): Promise<unknown> =>
+      cycle % 2 === 0 ? stopped.snapshot.create(`s${cycle}`) : stopped.snapshot.remove(`s${cycle - 1}`);
+    // One must be there before it can be removed, however far the server is behind.
+    last = last.then(act, act);
+    return last;
   };
   const all = () => runtime.list();
   return [
