@@ -157,8 +157,12 @@ const mixed: BenchCase = {
           const { failures, perSecond: held, p99: slowest } = await load({ perSecond, seconds }, call);
           const after = await server.usage();
           const cpu = (after.cpuMs - before.cpuMs) / (seconds * 10);
-          const facts = `${held.toFixed(1)} calls a second, p99 ${slowest.toFixed(1)} ms, server ${cpu.toFixed(0)} % of a core`;
-          process.stderr.write(`rest-mixed: ${facts}, ${failures.length} failed ${failures[0] ?? ''}\n`);
+          const facts = [
+            `${held.toFixed(1)} calls a second, p99 ${slowest.toFixed(1)} ms`,
+            `server ${cpu.toFixed(0)} % of a core, heap ${after.heapMiB.toFixed(1)} MiB`,
+            `${failures.length} failed ${failures[0] ?? ''}`,
+          ];
+          process.stderr.write(`rest-mixed: ${facts.join(', ')}\n`);
           // A call that fails, or a rate that is not held, breaks the promise whatever the heap is.
           return failures.length > 0 || held < perSecond * 0.98 ? Number.POSITIVE_INFINITY : after.heapMiB;
         },
