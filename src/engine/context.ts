@@ -5,6 +5,7 @@ import type { KeyedMutex } from '../base/mutex.js';
 import type { QemuBinary } from '../machine/index.js';
 import type { BoxRow, Database, GroupCommit } from '../store/index.js';
 import type { GuestAssets } from './assets.js';
+import type { BoxInfos } from './boxes/infos.js';
 import type { Counters } from './counters.js';
 import type { LayerHasher } from './disks/hasher.js';
 import type { GarbageCollector } from './gc.js';
@@ -50,6 +51,7 @@ export interface EngineContext {
   readonly pageServers: PageServers;
   /** Boxes whose machine runs now. */
   readonly live: LiveBoxes;
+  readonly infos: BoxInfos;
   /** What is under way on which box; in memory only, so that a crash leaves none behind. */
   readonly activities: Map<string, BoxActivity>;
   /** Serialises what changes one box. */

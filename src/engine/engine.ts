@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { Runtime, RuntimeEvent } from '../api/index.js';
+import type { BoxActivity, Runtime, RuntimeEvent } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
 import { messageOf } from '../errors.js';
@@ -7,6 +7,7 @@ import { findQemu } from '../machine/index.js';
 import { type Database, GroupCommit, openDatabase } from '../store/index.js';
 import { prepareAssets } from './assets.js';
 import { idleBoxDue } from './boxes/idle.js';
+import { BoxInfos } from './boxes/infos.js';
 import type { EngineContext } from './context.js';
 import { Counters } from './counters.js';
 import { Flattener } from './disks/flattener.js';
@@ -124,14 +125,15 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     size: options.poolSize ?? defaultPool.size,
     idleMs: options.poolIdleMs ?? defaultPool.idleMs,
   };
+  const state = { live: new LiveBoxes(), activities: new Map<string, BoxActivity>() };
   const ctx: EngineContext = {
     ...needs,
     goldens: new Goldens(needs),
     pool: new MachinePool(needs, pool),
     pageServers: new PageServers(scratch, logger, pool),
-    live: new LiveBoxes(),
+    ...state,
+    infos: new BoxInfos({ ...needs, ...state }),
     merger: new MemoryMerger(() => ctx),
-    activities: new Map(),
     boxLocks: new KeyedMutex(),
     gc: new GarbageCollector({ db, layers, paths, scratch, images: images.contents, logger }),
     scratch,

@@ -21,7 +21,7 @@ import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { EngineBox } from './boxes/box.js';
 import { createBox } from './boxes/create.js';
 import { checkLegal } from './boxes/locked.js';
-import { findRow, infoOf } from './boxes/rows.js';
+import { findRow } from './boxes/rows.js';
 import { stopBox } from './boxes/stop.js';
 import type { EngineContext } from './context.js';
 import { importBox } from './disks/import.js';
@@ -81,10 +81,7 @@ export class EngineRuntime implements Runtime {
   }
 
   async list(options: CallOptions & { readonly status?: BoxStatus } = {}): Promise<BoxInfo[]> {
-    let query = this.#ctx.db.selectFrom('boxes').selectAll().where('tenant', '=', this.#tenant);
-    if (options.status) query = query.where('status', '=', options.status);
-    const rows = await query.orderBy('created_at').orderBy('id').execute();
-    return await Promise.all(rows.map((row) => infoOf(this.#ctx, row)));
+    return await this.#ctx.infos.list(this.#tenant, options.status);
   }
 
   async remove(idOrName: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {

@@ -95,7 +95,7 @@ export async function exportBox(
   row: BoxRow,
   held: HeldBox,
   destination: string,
-  options: ExportOptions,
+  options: ExportOptions & { readonly durable?: boolean },
 ): Promise<string> {
   const path = await archivePath(row, destination);
   const chains: DiskChain[] = [];
@@ -106,12 +106,12 @@ export async function exportBox(
       chains.push(chain);
       members.push({ name: archiveMembers[slot], ...(await flattenStream(chain)) });
     }
-    const { compress, compressionLevel, signal, onProgress } = options;
+    const { compress, compressionLevel, durable, signal, onProgress } = options;
     await using memory = held.memory && (await archivedMemory(ctx, held.memory));
     members.push(...(memory?.members ?? []));
     const facts = { ...archiveFacts(row, options.includeMetadata ?? true), memory: memory?.facts };
     await using place = await ctx.scratch.takeBeside(path);
-    const packing = { compress, compressionLevel, signal, onProgress };
+    const packing = { compress, compressionLevel, durable, signal, onProgress };
     await writeArchive({ path, temporaryPath: place.path, members, facts, ...packing });
     return path;
   } finally {
@@ -130,7 +130,10 @@ export async function exportBytes(
   options: ExportOptions,
 ): Promise<ByteSource> {
   await using scratch = await ctx.scratch.take();
-  const path = await exportBox(ctx, row, held, join(scratch.path, 'archive'), options);
+  const path = await exportBox(ctx, row, held, join(scratch.path, 'archive'), {
+    ...options,
+    durable: false,
+  });
   const handle = await open(path, 'r');
   const stream = handle.createReadStream({ highWaterMark: readBytes, signal: options.signal });
   // It is an error of whoever reads; unread, it is nobody's.
