@@ -18,6 +18,7 @@ import type { MachinePool } from './machines/pool.js';
 import type { PageServers } from './memory/page-servers.js';
 import type { Scratch } from './scratch.js';
 import type { IdleTimers } from './timers.js';
+import type { Claim } from './volumes/attachment.js';
 
 /** Keeps the chains of disks short. */
 export interface ChainKeeper {
@@ -35,6 +36,12 @@ export interface MemoryKeeper {
   consider(memoryId: string): void;
   /** Waits for what is under way. */
   close(): Promise<void>;
+}
+
+/** Sees to it that a volume has one writer, or readers only. */
+export interface VolumeKeeper {
+  /** Takes the volumes of a box for the machine that it is about to get. Throws `conflict`, naming who has one. */
+  claim(row: BoxRow): Promise<Claim>;
 }
 
 /** What every part of an engine shares. */
@@ -63,6 +70,8 @@ export interface EngineContext {
   readonly hasher: LayerHasher;
   readonly merger: MemoryKeeper;
   readonly images: ImageStore;
+  /** Who may have which volume. */
+  readonly volumes: VolumeKeeper;
   readonly timers: IdleTimers;
   readonly counters: Counters;
   readonly logger: Logger;

@@ -26,6 +26,7 @@ import { recover } from './recovery.js';
 import { EngineRuntime } from './runtime.js';
 import { Scratch } from './scratch.js';
 import { IdleTimers } from './timers.js';
+import { VolumeClaims } from './volumes/claims.js';
 
 /** How an engine is opened. */
 export interface EngineOptions {
@@ -140,6 +141,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     flattener: new Flattener(() => ctx),
     hasher: new LayerHasher({ db, layers, logger }),
     images,
+    volumes: new VolumeClaims(db),
     counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
     events: new EventEmitter<{ change: [RuntimeEvent] }>().setMaxListeners(0),

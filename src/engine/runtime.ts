@@ -28,12 +28,13 @@ import { importBox } from './disks/import.js';
 import { verifyHome } from './disks/verify.js';
 import { EngineImages } from './images/images.js';
 import { EngineTemplates } from './memory/templates.js';
-import { notYet } from './not-yet.js';
+import { EngineVolumes } from './volumes/volumes.js';
 
 /** One tenant's view of an engine. */
 export class EngineRuntime implements Runtime {
   readonly images: Images;
   readonly templates: Templates;
+  readonly volumes: Volumes;
   readonly #ctx: EngineContext;
   readonly #tenant: string;
   /** Boxes made here that end with this runtime. */
@@ -47,10 +48,7 @@ export class EngineRuntime implements Runtime {
     this.#tenant = tenant;
     this.images = new EngineImages(ctx, tenant);
     this.templates = new EngineTemplates(ctx, tenant);
-  }
-
-  get volumes(): Volumes {
-    throw notYet('volumes');
+    this.volumes = new EngineVolumes(ctx, tenant);
   }
 
   async create(options: CreateOptions): Promise<Box> {

@@ -212,6 +212,8 @@ describe('the server', () => {
       'env',
       'from',
       'to',
+      'size_gb',
+      'volumes',
     );
     const body = fc.oneof(
       fc.json(),

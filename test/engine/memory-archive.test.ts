@@ -186,7 +186,7 @@ describe('an archive with memory', () => {
 
   /** The archive with other facts or members, well-formed. */
   async function remade(change: {
-    readonly memory?: Readonly<Record<string, string>>;
+    readonly memory?: Readonly<Record<string, string | number>>;
     readonly memoryMiB?: number;
     readonly replace?: Readonly<Record<string, MemberSource | null>>;
   }): Promise<string> {
@@ -225,6 +225,7 @@ describe('an archive with memory', () => {
         cpuModel: expect.any(String),
         kernelVersion: expect.any(String),
         assetsKey: expect.any(String),
+        devices: expect.any(Number),
       },
     });
     const names = parts.members.map(({ name }) => name);
@@ -255,6 +256,7 @@ describe('an archive with memory', () => {
     for (const [fact, value, words] of [
       ['qemuVersion', '0.1', 'QEMU version 0.1'],
       ['machineType', 'pc-q35-1.0', 'machine type pc-q35-1.0'],
+      ['devices', 1, 'list of devices 1'],
     ] as const) {
       const box = await elsewhere.runtime.import(await remade({ memory: { [fact]: value } }), {
         memory: true,

@@ -11,6 +11,7 @@ import type { EngineContext } from '../context.js';
 import { archivedMemory } from '../memory/archive.js';
 import { memoryMap } from '../memory/layers.js';
 import { takeMemory } from '../memory/snapshot.js';
+import { refuseVolumes } from '../volumes/rules.js';
 import { captureDisks } from './capture.js';
 import { openDisk } from './copy.js';
 import { slots } from './layers.js';
@@ -71,6 +72,7 @@ async function takeWhole(
   holder: Holder,
   letGo: () => Promise<void>,
 ): Promise<Exported> {
+  refuseVolumes(row, 'export the memory of', 'none');
   const { memory } = await takeMemory(
     ctx,
     row,
@@ -152,7 +154,11 @@ function archiveFacts(row: BoxRow, includeMetadata: boolean): ArchiveFacts {
   const shape = { cpus: row.cpus, memoryMiB: row.memory_mib, diskSizeGb: row.disk_size_gb };
   const goldenKey = row.golden_key;
   if (!includeMetadata) return { shape, options: { goldenKey } };
-  // What is stored as JSON goes as it is; it holds no secrets.
-  const options = { goldenKey, config: JSON.parse(row.config), labels: JSON.parse(row.labels) };
+  // What is stored as JSON goes as it is; it holds no secrets. Volumes stay where they are.
+  const options = {
+    goldenKey,
+    config: { ...JSON.parse(row.config), volumes: [] },
+    labels: JSON.parse(row.labels),
+  };
   return { shape, options, image: row.image, ...(row.name === null ? {} : { boxName: row.name }) };
 }

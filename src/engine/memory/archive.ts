@@ -32,6 +32,12 @@ const memoryFacts = z.strictObject({
   accelerator: z.enum(['kvm', 'tcg']),
   kernelVersion: fact,
   assetsKey: fact,
+  // Archives of before volumes do not say.
+  devices: z
+    .int()
+    .min(1)
+    .max(2 ** 31)
+    .default(1),
 });
 
 /** Facts about a memory in an archive, checked. */
@@ -56,6 +62,7 @@ export async function archivedMemory(ctx: EngineContext, memory: MemoryRow): Pro
       accelerator: memory.accelerator === 'kvm' ? 'kvm' : 'tcg',
       kernelVersion: memory.kernel_version,
       assetsKey: memory.assets_key,
+      devices: memory.devices,
     },
     members: [
       { name: memoryMembers.state, sizeBytes: state.length, open: () => once(() => state) },
@@ -162,6 +169,8 @@ export async function adoptMemory(
     cpu_model: facts.cpuModel,
     kernel_version: facts.kernelVersion,
     assets_key: facts.assetsKey,
+    devices: facts.devices,
+    volumes: '[]',
     run: '',
   };
 }

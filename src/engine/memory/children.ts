@@ -8,6 +8,8 @@ import { type NewBox, newBoxRow } from '../boxes/new-row.js';
 import { announce } from '../boxes/rows.js';
 import { removeBox } from '../boxes/stop.js';
 import type { EngineContext } from '../context.js';
+import type { Attachment } from '../volumes/attachment.js';
+import { insertAttachments } from '../volumes/attachments.js';
 import { headsOf } from './heads.js';
 import { resumeBox } from './resume.js';
 import { requireMemory } from './rows.js';
@@ -54,7 +56,12 @@ export async function bringUpChild(
  * Stores a box that is about to go on from a memory, as `configured`: an engine that finds it so knows that it never came
  * up, and removes it. Throws `already_exists`, `integrity` when the memory is gone.
  */
-export async function insertChild(ctx: EngineContext, memory: MemoryRow, facts: ChildFacts): Promise<BoxRow> {
+export async function insertChild(
+  ctx: EngineContext,
+  memory: MemoryRow,
+  facts: ChildFacts,
+  volumes: readonly Attachment[],
+): Promise<BoxRow> {
   const { guest, disk } = await headsOf(ctx, memory);
   const row = newBoxRow({
     ...facts,
@@ -72,6 +79,7 @@ export async function insertChild(ctx: EngineContext, memory: MemoryRow, facts: 
       await requireMemory(tx, memory.id);
       await tx.insertInto('layers').values([guest, disk]).execute();
       await tx.insertInto('boxes').values(row).execute();
+      await insertAttachments(tx, row.id, volumes);
       await hold(tx, `box:${row.id}`, [guest.id, disk.id]);
     });
   } catch (error) {
