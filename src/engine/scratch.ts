@@ -2,6 +2,7 @@ import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { faultPoint } from '../base/faults.js';
 import { newId } from '../base/ids.js';
+import { wrapHostError } from '../errors.js';
 
 /** A folder or file for work in progress; it is let go of when it is disposed of. */
 export interface ScratchPlace extends AsyncDisposable {
@@ -20,12 +21,15 @@ export class Scratch {
     this.#directory = directory;
   }
 
-  /** Makes a folder of one's own. Throws `storage_error` as file systems do. */
+  /** Makes a folder of one's own. Throws `disk_full`, `storage_error`. */
   async take(): Promise<ScratchPlace> {
     const name = newId('opn');
     const path = join(this.#directory, name);
     this.#inUse.add(name);
-    await mkdir(path, { mode: 0o700 });
+    await mkdir(path, { mode: 0o700 }).catch((error: unknown) => {
+      this.#inUse.delete(name);
+      throw wrapHostError(error, 'making a folder for work in progress');
+    });
     faultPoint('scratch.create:after');
     return {
       path,
@@ -49,7 +53,7 @@ export class Scratch {
       await symlink(path, join(folder.path, elsewhereLink));
     } catch (error) {
       await folder[Symbol.asyncDispose]();
-      throw error;
+      throw wrapHostError(error, 'preparing a file outside of the home');
     }
     return { path, [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
   }

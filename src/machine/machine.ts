@@ -1,6 +1,6 @@
 import { chmod, chown, link, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../errors.js';
+import { errnoOf, wrapHostError } from '../errors.js';
 import { type MachineSpec, machineFiles } from './arguments.js';
 import { ConsoleLog } from './console.js';
 import { launchQemu, type MachineUser } from './launch.js';
@@ -55,15 +55,15 @@ export class Machine {
   /** Starts QEMU. Nothing is left behind when it fails: `machine_failed`, `disk_full`. */
   static async launch(options: MachineLaunch): Promise<Machine> {
     const { directory, user } = options;
-    await mkdir(directory, { mode: 0o700 });
     try {
+      await mkdir(directory, { mode: 0o700 });
       for (const file of options.files) await place(directory, file, user);
       const timeoutMs = options.timeoutMs ?? launchTimeoutMs;
       const launched = await launchQemu({ ...options, timeoutMs });
       return await Machine.#opened(directory, launched.process, launched.qmp, user);
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
-      throw error;
+      throw wrapHostError(error, 'starting a machine', 'machine_failed');
     }
   }
 

@@ -229,12 +229,18 @@ export class QmpClient implements AsyncDisposable {
     clearTimeout(pending.timer);
     if (message.error) {
       const { class: kind, desc } = message.error;
-      pending.reject(failure(`QEMU refused ${pending.command}: ${desc}`, undefined, { class: kind }));
+      pending.reject(refusal(`QEMU refused ${pending.command}: ${desc}`, kind));
     } else {
       faultPoint('qmp:after');
       pending.resolve(message.return);
     }
   }
+}
+
+/** QEMU has no code for the host's errors, only the C library's words for them. */
+function refusal(message: string, kind: string): CryoboxError {
+  if (message.includes('No space left on device')) return new CryoboxError('disk_full', message);
+  return failure(message, undefined, { class: kind });
 }
 
 function failure(message: string, cause?: unknown, details: Record<string, unknown> = {}): CryoboxError {

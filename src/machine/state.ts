@@ -1,15 +1,18 @@
 import { once } from 'node:events';
 import { constants } from 'node:fs';
-import { chmod, open, rm } from 'node:fs/promises';
+import { chmod, open, rm, statfs } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connectUnix } from '../base/socket.js';
-import { CryoboxError } from '../errors.js';
+import { CryoboxError, messageOf } from '../errors.js';
 import { machineFiles } from './arguments.js';
 import type { QmpClient, QmpEvent } from './qmp.js';
 
 /** Largest device state accepted; it is about 400 KiB, and grows with the number of devices only. */
 const maxDeviceStateBytes = 64 * 1024 * 1024;
+
+/** What a device state takes, and as much again. */
+const usualDeviceStateBytes = 1024 * 1024;
 
 /** Loading or saving device state without memory takes tens of milliseconds; a busy host may need far longer. */
 const migrationTimeoutMs = 60_000;
@@ -37,12 +40,16 @@ export async function saveDeviceState(qmp: QmpClient, directory: string): Promis
 
 /**
  * Saves the state of a stopped machine's devices, without any memory, as QMP `xen-save-devices-state` writes it; the
- * machine can go on afterwards. Throws `machine_failed`.
+ * machine can go on afterwards. Throws `machine_failed`, `disk_full`.
  */
 export async function saveDevices(qmp: QmpClient, directory: string): Promise<Buffer> {
   const path = join(directory, machineFiles.deviceState);
   try {
-    await qmp.execute('xen-save-devices-state', { filename: machineFiles.deviceState, live: false });
+    await qmp
+      .execute('xen-save-devices-state', { filename: machineFiles.deviceState, live: false })
+      .catch(async (error: unknown) => {
+        throw (await hasRoom(directory)) ? error : new CryoboxError('disk_full', messageOf(error));
+      });
     // The directory is the machine's: what lies there under that name is not trusted to be a file.
     const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
@@ -57,6 +64,12 @@ export async function saveDevices(qmp: QmpClient, directory: string): Promise<Bu
   } finally {
     await rm(path, { force: true });
   }
+}
+
+/** QEMU says of a state that it could not write only that it could not: whether there is room, the file system knows. */
+async function hasRoom(directory: string): Promise<boolean> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize > usualDeviceStateBytes;
 }
 
 /**

@@ -25,7 +25,9 @@ export interface PageServer {
  * @throws machine_failed when it cannot be started.
  */
 export async function startPageServer(options: { logPath: string; entryPath?: string }): Promise<PageServer> {
-  const log = await open(options.logPath, 'a', 0o600);
+  const log = await open(options.logPath, 'a', 0o600).catch((error: unknown) => {
+    throw wrapHostError(error, 'starting a page server', 'machine_failed');
+  });
   try {
     const child = spawn(process.execPath, [options.entryPath ?? entry], {
       detached: true,

@@ -1,4 +1,4 @@
-export { type Database, isUniqueViolation, openDatabase, openSqlite } from './database.js';
+export { type Database, databaseError, isUniqueViolation, openDatabase, openSqlite } from './database.js';
 export { GroupCommit } from './group-commit.js';
 export * from './layers.js';
 export type {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -7,9 +7,9 @@ import type { Box } from '../../src/api/index.js';
 import { writeArchive } from '../../src/archive/index.js';
 import { createOverlay, flattenStream, openChain } from '../../src/disk/index.js';
 import { Engine } from '../../src/engine/index.js';
-import { newHome } from '../support/home.js';
 import { diskChain, layerFiles, writeBlocks } from './disk-files.js';
 import { failureOf, TestEngine } from './support.js';
+import { tightHome } from './tight-disk.js';
 
 const run = promisify(execFile);
 const engine = new TestEngine();
@@ -238,46 +238,28 @@ it('finds what changed in a file behind its back', async () => {
 it('fails with one code when the disk is full, and goes on when there is room', {
   timeout: 120_000,
 }, async () => {
-  await using seed = await newHome();
-  const small = join(directory, 'small-home');
-  await mkdir(small);
-  await run('mount', ['-t', 'tmpfs', '-o', 'size=900m', 'tmpfs', small]);
-  try {
-    await run('cp', ['-a', '--sparse=always', `${seed.path}/.`, small]);
-    await using tight = await Engine.open({ home: small, poolSize: 0 });
-    const runtime = tight.runtime();
-    const home = await runtime.import(archive, { name: 'full' });
-    const before = await layerFiles(small);
-    await copyFile(archive, join(small, 'a.boxsnap'));
-    for (const leftKiB of [2000, 900, 300, 100, 0]) {
-      await fill(small, leftKiB);
-      for (const call of [
-        () => runtime.import(join(small, 'a.boxsnap')),
-        () => home.clone(undefined, { cow: false }),
-        () => home.export(join(small, 'out.boxsnap'), { compress: false }),
-      ]) {
-        const outcome = await call().catch((error: unknown) => error);
-        if (outcome instanceof Error) expect(outcome).toMatchObject({ code: 'disk_full' });
-        else if (typeof outcome === 'object' && outcome && 'remove' in outcome)
-          await (outcome as Box).remove();
-      }
+  await using small = await tightHome(900);
+  await using tight = await Engine.open({ home: small.path, poolSize: 0 });
+  const runtime = tight.runtime();
+  const home = await runtime.import(archive, { name: 'full' });
+  const before = await layerFiles(small.path);
+  await copyFile(archive, join(small.path, 'a.boxsnap'));
+  for (const leftKiB of [2000, 900, 300, 100, 0]) {
+    await small.fill(leftKiB);
+    for (const call of [
+      () => runtime.import(join(small.path, 'a.boxsnap')),
+      () => home.clone(undefined, { cow: false }),
+      () => home.export(join(small.path, 'out.boxsnap'), { compress: false }),
+    ]) {
+      const outcome = await call().catch((error: unknown) => error);
+      if (outcome instanceof Error) expect(outcome).toMatchObject({ code: 'disk_full' });
+      else if (typeof outcome === 'object' && outcome && 'remove' in outcome) await (outcome as Box).remove();
     }
-    await rm(join(small, 'filler'));
-    await rm(join(small, 'out.boxsnap'), { force: true });
-    await runtime.gc();
-    expect((await layerFiles(small)).filter((id) => !before.includes(id))).toEqual([]);
-    await home.snapshot.create('after');
-    expect(await runtime.verify()).toMatchObject({ ok: true, problems: [] });
-  } finally {
-    await run('umount', ['-l', small]);
   }
+  await small.empty();
+  await rm(join(small.path, 'out.boxsnap'), { force: true });
+  await runtime.gc();
+  expect((await layerFiles(small.path)).filter((id) => !before.includes(id))).toEqual([]);
+  await home.snapshot.create('after');
+  expect(await runtime.verify()).toMatchObject({ ok: true, problems: [] });
 });
-
-/** Leaves so much room in a file system and no more. */
-async function fill(directory: string, leftKiB: number): Promise<void> {
-  const filler = join(directory, 'filler');
-  await rm(filler, { force: true });
-  const { stdout } = await run('df', ['--output=avail', '-k', directory]);
-  const availableKiB = Number(stdout.trim().split('\n').at(-1));
-  await run('fallocate', ['-l', `${Math.max(1, availableKiB - leftKiB)}KiB`, filler]);
-}

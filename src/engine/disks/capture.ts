@@ -10,7 +10,7 @@ import { emptyHeadBytes } from '../layer-files.js';
 import type { LiveBox } from '../live.js';
 import { headColumn, requireLayer, slots } from './layers.js';
 import { sealUnderHeads } from './parent.js';
-import { reconcileHeads } from './reconcile.js';
+import { keepSwitch, reconcileHeads } from './reconcile.js';
 
 /** How the disks of a running box are brought to rest. */
 export interface QuiesceOptions {
@@ -236,8 +236,8 @@ function captured(
       if (switched.length > 0) ctx.hasher.soon();
     },
     discard: async () => {
-      // A running machine writes the new heads already: they are reconciled later.
-      if (ctx.live.get(row.id)) return;
+      const live = ctx.live.get(row.id);
+      if (live) return await keepSwitch(ctx, live);
       for (const { head } of switched) await ctx.layers.remove(head.id);
     },
   };

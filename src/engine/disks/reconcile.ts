@@ -1,4 +1,4 @@
-import { CryoboxError } from '../../errors.js';
+import { CryoboxError, messageOf } from '../../errors.js';
 import { activeHeads, type DiskSlot } from '../../machine/index.js';
 import { type BoxRow, holdOnly } from '../../store/index.js';
 import { requireRow } from '../boxes/rows.js';
@@ -43,4 +43,16 @@ export async function reconcileHeads(ctx: EngineContext, live: LiveBox, row: Box
   });
   for (const slot of changed) await ctx.layers.seal(row[headColumn[slot]]);
   return await requireRow(ctx.db, row.id);
+}
+
+/**
+ * After a capture that failed: what the machine writes into heads that it has switched to, and that no commit knows,
+ * would be lost with the machine. Where that cannot be committed either, the next operation on the box tries again.
+ */
+export async function keepSwitch(ctx: EngineContext, live: LiveBox): Promise<void> {
+  try {
+    await reconcileHeads(ctx, live, await requireRow(ctx.db, live.boxId));
+  } catch (error) {
+    ctx.logger.warn('cannot record the heads of a machine', { box: live.boxId, reason: messageOf(error) });
+  }
 }

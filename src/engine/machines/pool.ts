@@ -11,7 +11,7 @@ import {
   newMachineUser,
   type QemuBinary,
 } from '../../machine/index.js';
-import type { Database } from '../../store/index.js';
+import { type Database, databaseError } from '../../store/index.js';
 import type { GuestAssets } from '../assets.js';
 import type { HomePaths } from '../home.js';
 import type { LayerFiles } from '../layer-files.js';
@@ -143,23 +143,28 @@ export class MachinePool {
       user,
       files: [...base, { path: assets.guardPath, name: machineFiles.guard, writable: false }],
     });
-    await db
-      .insertInto('machines')
-      .values({
-        id,
-        box_id: null,
-        memory_id: null,
-        base_layer: baseLayer,
-        pager_pid: null,
-        pager_ticks: null,
-        pid: machine.process.pid,
-        start_ticks: machine.process.startTicks,
-        host_boot: await hostBootId(),
-        uid: user?.uid ?? null,
-        gid: user?.gid ?? null,
-        created_at: Date.now(),
-      })
-      .execute();
+    try {
+      await db
+        .insertInto('machines')
+        .values({
+          id,
+          box_id: null,
+          memory_id: null,
+          base_layer: baseLayer,
+          pager_pid: null,
+          pager_ticks: null,
+          pid: machine.process.pid,
+          start_ticks: machine.process.startTicks,
+          host_boot: await hostBootId(),
+          uid: user?.uid ?? null,
+          gid: user?.gid ?? null,
+          created_at: Date.now(),
+        })
+        .execute();
+    } catch (error) {
+      await machine.kill();
+      throw databaseError(error);
+    }
     return { id, machine };
   }
 }

@@ -49,7 +49,7 @@ export function goldenSource(ctx: EngineContext, golden: Golden, outbound: boole
 
 /**
  * The one way a machine comes to run: a waiting QEMU gets the box's disks and a state, and goes on.
- * When anything fails the machine is killed. Throws `machine_failed` with the console's last lines, `integrity`.
+ * When anything fails the machine is killed. Throws `machine_failed` with the console's last lines, `integrity`, `disk_full`.
  */
 export async function restoreMachine(ctx: EngineContext, options: RestoreOptions): Promise<RestoredMachine> {
   const stage = stageClock(options.onStage);
@@ -69,7 +69,7 @@ export async function restoreMachine(ctx: EngineContext, options: RestoreOptions
     const console = machine.console.text().trimEnd();
     await machine.kill();
     await ctx.db.deleteFrom('machines').where('id', '=', waiting.id).execute();
-    if (isCryoboxError(error, 'integrity')) throw error;
+    if (isCryoboxError(error, 'integrity') || isCryoboxError(error, 'disk_full')) throw error;
     const words = console === '' ? '' : `\n${console}`;
     throw new CryoboxError('machine_failed', `cannot restore the machine: ${messageOf(error)}${words}`, {
       cause: error,

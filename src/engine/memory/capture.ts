@@ -62,7 +62,15 @@ export async function captureMachine(
     await parent.close();
   }
   const { map, disks } = taken;
-  const sealed = await sealLayers(ctx, layers, map);
+  const discard = async (): Promise<void> => {
+    await disks.discard();
+    await removeFiles(ctx, layers);
+  };
+  const sealed = await sealLayers(ctx, layers, map).catch(async (error: unknown) => {
+    await discard();
+    await still.end();
+    throw error;
+  });
   const memory: MemoryRow = {
     id: newId('mem'),
     created_at: Date.now(),
@@ -92,10 +100,7 @@ export async function captureMachine(
       await insertMemory(tx, { ...memory, working_set }, map.layers);
     },
     seal: () => disks.seal(),
-    discard: async () => {
-      await disks.discard();
-      await removeFiles(ctx, layers);
-    },
+    discard,
   };
 }
 

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { throwIfCancelled } from '../../base/abort.js';
 import { Semaphore } from '../../base/mutex.js';
-import { type BoxRow, hold, isUniqueViolation, type MemoryRow } from '../../store/index.js';
+import { type BoxRow, databaseError, hold, isUniqueViolation, type MemoryRow } from '../../store/index.js';
 import { armTimers } from '../boxes/idle.js';
 import { nameTaken } from '../boxes/names.js';
 import { type NewBox, newBoxRow } from '../boxes/new-row.js';
@@ -85,7 +85,7 @@ export async function insertChild(
   } catch (error) {
     await ctx.layers.remove(guest.id);
     await ctx.layers.remove(disk.id);
-    throw isUniqueViolation(error) ? nameTaken(facts.name ?? '') : error;
+    throw isUniqueViolation(error) ? nameTaken(facts.name ?? '') : databaseError(error);
   }
   announce(ctx, row.id, 'created');
   return row;

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CryoboxError, isErrorCode } from '../../errors.js';
+import { CryoboxError, isErrorCode, wrapHostError } from '../../errors.js';
 import {
   identify,
   killProcess,
@@ -75,8 +75,7 @@ export function lazySource(
       return started.process;
     },
     acquire: async () => {
-      await mkdir(join(logPath, '..'), { recursive: true, mode: 0o700 });
-      await rm(logPath, { force: true });
+      await makeRoom(logPath);
       const { shape, accelerator } = opened.golden;
       const spec = { shape, accelerator, baseLayer: null, outbound: options.outbound };
       const [waiting, server] = await Promise.allSettled([
@@ -115,6 +114,15 @@ export function lazySource(
       timer = setTimeout(pager.settle, settleAfterMs).unref();
     },
   };
+}
+
+async function makeRoom(logPath: string): Promise<void> {
+  try {
+    await mkdir(join(logPath, '..'), { recursive: true, mode: 0o700 });
+    await rm(logPath, { force: true });
+  } catch (error) {
+    throw wrapHostError(error, 'preparing the log of a page server');
+  }
 }
 
 type Config = Omit<Parameters<PageServer['serve']>[0], 'socketPath'>;

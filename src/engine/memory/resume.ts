@@ -34,7 +34,7 @@ export interface ResumeOptions {
 /**
  * Brings a box back from its memory. Called under the box's lock. When it fails the box stays as it was, with its
  * memory. Throws `invalid_state` when the memory does not fit this host, `integrity`, `identity_unconfirmed`,
- * `machine_failed`.
+ * `disk_full`, `machine_failed`.
  */
 export async function resumeBox(
   ctx: EngineContext,
@@ -113,6 +113,9 @@ interface Restored {
   readonly stages: Record<string, number>;
 }
 
+/** Failures that say themselves what to do; all others are the machine's. */
+const toldAsTheyAre = ['identity_unconfirmed', 'invalid_state', 'disk_full'] as const;
+
 async function bringToUse(ctx: EngineContext, facts: Restored): Promise<LiveBox> {
   const { row, restored, opened, onStage } = facts;
   const { id: machineId, machine, agent } = restored;
@@ -149,7 +152,8 @@ async function bringToUse(ctx: EngineContext, facts: Restored): Promise<LiveBox>
     agent.close();
     await machine.kill();
     await ctx.db.deleteFrom('machines').where('id', '=', machineId).execute();
-    if (isCryoboxError(error, 'identity_unconfirmed') || isCryoboxError(error, 'invalid_state')) throw error;
+    const isTold = toldAsTheyAre.some((code) => isCryoboxError(error, code));
+    if (isTold) throw error;
     throw new CryoboxError('machine_failed', `cannot resume box ${row.id}: ${messageOf(error)}`, {
       cause: error,
     });

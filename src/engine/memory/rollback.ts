@@ -37,17 +37,23 @@ export async function rollBack(ctx: EngineContext, row: BoxRow, snapshot: Snapsh
     status: 'paused',
     failure: null,
   };
+  try {
+    await ctx.commits.run(async (tx) => {
+      await tx.insertInto('layers').values([guest, disk]).execute();
+      await tx
+        .updateTable('boxes')
+        .set({ ...changes, updated_at: Date.now() })
+        .where('id', '=', row.id)
+        .execute();
+      await holdOnly(tx, `box:${row.id}`, [guest.id, disk.id]);
+    });
+  } catch (error) {
+    for (const { id } of [guest, disk]) await ctx.layers.remove(id);
+    throw error;
+  }
+  // Not before the commit: a box whose machine has ended and that still says it runs has lost everything.
   const live = ctx.live.get(row.id);
   if (live) await endMachine(ctx, live);
-  await ctx.commits.run(async (tx) => {
-    await tx.insertInto('layers').values([guest, disk]).execute();
-    await tx
-      .updateTable('boxes')
-      .set({ ...changes, updated_at: Date.now() })
-      .where('id', '=', row.id)
-      .execute();
-    await holdOnly(tx, `box:${row.id}`, [guest.id, disk.id]);
-  });
   announce(ctx, row.id, 'restored');
   ctx.gc.soon();
   await resumeBox(ctx, { ...row, ...changes }, { opened });
