@@ -18,6 +18,8 @@ export interface Pager {
   settle(): void;
   /** Resolves when it has ended, after its machine. */
   end(): Promise<void>;
+  /** Whether the machine had got all its memory; to be asked when that has ended. */
+  hasSupplied(): Promise<boolean>;
 }
 
 /** A box whose machine runs. */

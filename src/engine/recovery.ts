@@ -20,8 +20,10 @@ import type { EngineContext } from './context.js';
 import { reconcileHeads } from './disks/reconcile.js';
 import { repairLayers } from './disks/repair.js';
 import { newLiveBox } from './live.js';
-import { pagerState, watchPager } from './memory/adopt-pager.js';
+import { adoptedPager, pagerOf, watchPager } from './memory/adopt-pager.js';
 import { repause } from './memory/lost.js';
+import { letGoOfMerged } from './memory/merger.js';
+import { hasSupplied, pagerState } from './memory/pager-process.js';
 
 /** An agent answers at once unless its machine was left standing still or is overloaded. */
 const adoptTimeoutMs = 15_000;
@@ -32,6 +34,7 @@ export async function recover(ctx: EngineContext): Promise<void> {
   const adopted = await adoptMachines(ctx);
   await endUnknownMachines(ctx, adopted);
   await repairLayers(ctx);
+  await letGoOfMerged(ctx);
   await ctx.goldens.dropStale();
   for (const row of await ctx.db.selectFrom('boxes').selectAll().execute()) await settleBox(ctx, row);
   ctx.gc.soon();
@@ -50,6 +53,7 @@ async function adoptMachines(ctx: EngineContext): Promise<Set<string>> {
       continue;
     }
     if (lives) await killProcess(process);
+    else if (row.host_boot === thisBoot) await putBack(ctx, row);
     await ctx.db.deleteFrom('machines').where('id', '=', row.id).execute();
   }
   return adopted;
@@ -60,8 +64,9 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
   if (box?.status !== 'running') return false;
   const user: MachineUser | undefined =
     row.uid === null ? undefined : { uid: row.uid, gid: row.gid ?? row.uid };
-  const server = await pagerState(ctx, row, boxId);
-  if (server === 'lost') {
+  const server = pagerOf(row);
+  const supply = server && (await pagerState(ctx, boxId, server));
+  if (supply === 'lost') {
     await repause(ctx, boxId, row.memory_id ?? '', 'the page server ended while no engine was there');
     return false;
   }
@@ -73,17 +78,26 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: adoptTimeoutMs });
     // It may also have ended while the guest was frozen for a snapshot.
     await agent.system.thaw().catch(ignoreNotFrozen);
-    const memory = { baseLayer: row.base_layer, memoryId: row.memory_id };
+    const pager = server && supply === 'alive' ? adoptedPager(ctx, boxId, server) : undefined;
+    const memory = { baseLayer: row.base_layer, memoryId: row.memory_id, pager };
     const live = newLiveBox({ boxId, machineId: row.id, machine, agent, run: agent.hello.run ?? '', memory });
     await reconcileHeads(ctx, live, box);
     ctx.live.set(live);
     watchMachine(ctx, live);
-    if (server === 'alive') watchPager(ctx, live, row);
+    if (pager && server) watchPager(ctx, live, server);
     return true;
   } catch (error) {
     ctx.logger.warn('cannot take over a machine', { box: boxId, reason: messageOf(error) });
     return false;
   }
+}
+
+/** A box whose machine ended before it had all of its memory goes back to that memory. */
+async function putBack(ctx: EngineContext, row: MachineRow): Promise<void> {
+  const server = pagerOf(row);
+  if (!server || row.box_id === null || row.memory_id === null) return;
+  if (await hasSupplied(ctx, row.box_id, server)) return;
+  await repause(ctx, row.box_id, row.memory_id, 'the machine ended while no engine was there');
 }
 
 function ignoreNotFrozen(error: unknown): void {

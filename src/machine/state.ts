@@ -4,7 +4,7 @@ import { chmod, open, rm, statfs } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connectUnix } from '../base/socket.js';
-import { CryoboxError, messageOf } from '../errors.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { machineFiles } from './arguments.js';
 import type { QmpClient, QmpEvent } from './qmp.js';
 
@@ -74,7 +74,7 @@ async function hasRoom(directory: string): Promise<boolean> {
 
 /**
  * Has a stopped machine write all of its memory and devices as a migration stream, which `consume` reads; for where
- * its process cannot be read. The machine can go on afterwards. Throws `machine_failed`.
+ * its process cannot be read. The machine can go on afterwards. Throws `machine_failed`, and what `consume` throws.
  */
 export async function streamState<T>(
   qmp: QmpClient,
@@ -87,7 +87,12 @@ export async function streamState<T>(
   await qmp.execute('migrate-set-parameters', { 'max-bandwidth': unlimitedBytesPerSecond });
   const done = migrationEnd(qmp);
   await qmp.execute('migrate', { uri: `unix:${machineFiles.outgoingSocket}` });
-  const [result] = await Promise.all([received.result, done]);
+  const ended = done.catch(async (error: unknown) => {
+    // QEMU also fails when its reader has: then the reader knows why.
+    if (isCryoboxError(error, 'machine_failed') && received.isConnected()) await received.result;
+    throw error;
+  });
+  const [result] = await Promise.all([received.result, ended]);
   return result;
 }
 
@@ -165,17 +170,23 @@ async function migrationEnd(qmp: QmpClient): Promise<void> {
 async function receiveOnce<T>(
   path: string,
   consume: (socket: Socket) => Promise<T>,
-): Promise<AsyncDisposable & { result: Promise<T> }> {
+): Promise<AsyncDisposable & { readonly result: Promise<T>; isConnected(): boolean }> {
   const server = createServer();
   server.listen(path);
   await once(server, 'listening');
   // QEMU runs as another user; the directory keeps everybody else out.
   await chmod(path, 0o666);
-  const result = once(server, 'connection').then(([socket]: Socket[]) => consume(socket as Socket));
+  let connected: Socket | undefined;
+  const result = once(server, 'connection').then(([socket]: Socket[]) => {
+    connected = socket as Socket;
+    return consume(connected);
+  });
   result.catch(() => undefined);
   return {
     result,
+    isConnected: () => connected !== undefined,
     [Symbol.asyncDispose]: async () => {
+      connected?.destroy();
       server.close();
       await rm(path, { force: true });
     },

@@ -1,16 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { Box } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
 import { withDatabase } from './disk-files.js';
+import { output } from './support.js';
 import { tightHome } from './tight-disk.js';
-
-const output = async (box: Box, script: string): Promise<string> => {
-  const { stdout, stderr, exitCode } = await box.exec(['sh', '-c', script]);
-  if (exitCode !== 0) throw new Error(`${script}: ${exitCode} ${stderr}`);
-  return stdout.toString().trim();
-};
 
 /** A counter in memory only, and so much that a capture has to write. */
 const program = `

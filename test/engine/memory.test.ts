@@ -3,15 +3,9 @@ import { basename, join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { Box } from '../../src/api/index.js';
 import { openDatabase } from '../../src/store/index.js';
-import { failureOf, TestEngine } from './support.js';
+import { failureOf, output, TestEngine } from './support.js';
 
 const engine = new TestEngine();
-
-const output = async (box: Box, script: string): Promise<string> => {
-  const { stdout, stderr, exitCode } = await box.exec(['sh', '-c', script]);
-  if (exitCode !== 0) throw new Error(`${script}: ${exitCode} ${stderr}`);
-  return stdout.toString().trim();
-};
 
 const count =
   'i=0; while true; do i=$((i+1)); echo $i > /root/n.new; mv /root/n.new /root/n; sleep 0.05; done';

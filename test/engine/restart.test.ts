@@ -1,26 +1,7 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { expect, it } from 'vitest';
 import { Engine } from '../../src/engine/index.js';
-import { builtEntry } from '../support/built.js';
 import { newHome } from '../support/home.js';
-
-/** Starts a background engine over a home and waits until it answers. */
-async function startEngine(home: string): Promise<{ pid: number; exited: Promise<unknown> }> {
-  const entry = await builtEntry('cli/main.ts');
-  const child = spawn(process.execPath, [entry, 'engine', 'run'], {
-    env: { ...process.env, CRYOBOX_HOME: home, CRYOBOX_READY_FD: '3' },
-    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
-  });
-  const channel = child.stdio[3];
-  if (!channel || !('on' in channel)) throw new Error('no channel');
-  for await (const line of createInterface({ input: channel as NodeJS.ReadableStream })) {
-    expect(JSON.parse(line)).toMatchObject({ ready: true });
-    break;
-  }
-  return { pid: child.pid ?? 0, exited: once(child, 'exit') };
-}
+import { startEngine } from './engine-process.js';
 
 it('takes over machines and running commands after the engine was killed', async () => {
   await using home = await newHome();

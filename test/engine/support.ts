@@ -1,5 +1,5 @@
 import { afterAll, beforeAll } from 'vitest';
-import type { Runtime } from '../../src/api/index.js';
+import type { Box, Runtime } from '../../src/api/index.js';
 import { Engine, type EngineOptions } from '../../src/engine/index.js';
 import { newHome, type TestHome } from '../support/home.js';
 
@@ -31,6 +31,13 @@ export class TestEngine {
     if (!this.#home) throw new Error('the home is not there');
     return this.#home.path;
   }
+}
+
+/** What a shell in a box writes; throws when its exit code is not 0. */
+export async function output(box: Box, script: string): Promise<string> {
+  const { stdout, stderr, exitCode } = await box.exec(['sh', '-c', script]);
+  if (exitCode !== 0) throw new Error(`${script}: ${exitCode} ${stderr}`);
+  return stdout.toString().trim();
 }
 
 /** What a call failed with: its code, and its text. */

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { ifExists } from '../../base/files.js';
 import type { EngineContext } from '../context.js';
-import { consolePath } from './watch.js';
+import { consolePath } from './forget.js';
 
 /** The last 64 KiB of a box's console: of its machine now, or of the last one it had. */
 export async function readConsole(ctx: EngineContext, boxId: string): Promise<string> {

@@ -5,9 +5,11 @@ import type { BoxRow } from '../../store/index.js';
 import { release } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
+
 import { writesVolumes } from '../volumes/rules.js';
+
+import { forgetMachine } from './forget.js';
 import { announce, updateBox } from './rows.js';
-import { forgetMachine } from './watch.js';
 
 /** Time a guest gets to end its processes and write its disks. */
 export const stopTimeoutMs = 10_000;

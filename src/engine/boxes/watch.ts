@@ -1,19 +1,17 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { messageOf } from '../../errors.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
+import { repause } from '../memory/lost.js';
+import { forgetMachine } from './forget.js';
 import { requireRow, updateBox } from './rows.js';
 
 /** Lines of the console that a failure carries. */
 const consoleLines = 20;
 
-/** Where a box's last console is kept when its machine is gone. */
-export function consolePath(ctx: EngineContext, boxId: string): string {
-  return join(ctx.paths.boxes, boxId, 'console.log');
-}
-
-/** Notices when a machine ends that nobody ended: the box becomes `failed`, or `stopped` when the guest powered off. */
+/**
+ * Notices when a machine ends that nobody ended: the box becomes `stopped` when the guest powered off, `paused` as it was
+ * when the machine did not yet have all of the memory it was resumed from, else `failed`.
+ */
 export function watchMachine(ctx: EngineContext, live: LiveBox): void {
   let poweredOff = false;
   live.machine.qmp.onEvent(({ event, data }) => {
@@ -30,6 +28,8 @@ async function machineEnded(ctx: EngineContext, live: LiveBox, poweredOff: boole
   // Somebody else already took the box out of the list: a stop, or the end of the engine.
   if (ctx.closing.signal.aborted || !ctx.live.delete(live)) return;
   live.agent.close();
+  const hasSupplied = poweredOff || ((await live.memory.pager?.hasSupplied()) ?? true);
+  if (!hasSupplied && (await putBack(ctx, live))) return await forgetMachine(ctx, live);
   await forgetMachine(ctx, live);
   const lines = live.machine.console.text().trimEnd().split('\n').slice(-consoleLines).join('\n');
   if (poweredOff) await updateBox(ctx, live.boxId, { status: 'stopped', failure: null });
@@ -40,17 +40,14 @@ async function machineEnded(ctx: EngineContext, live: LiveBox, poweredOff: boole
   }
 }
 
-/** Removes what a machine that has ended leaves behind; its console's last output is kept with the box. */
-export async function forgetMachine(ctx: EngineContext, live: LiveBox): Promise<void> {
-  await saveConsole(ctx, live).catch((error: unknown) => {
-    ctx.logger.warn('cannot keep a console', { box: live.boxId, reason: messageOf(error) });
-  });
-  await live.machine.release();
-  await ctx.db.deleteFrom('machines').where('id', '=', live.machineId).execute();
-}
-
-async function saveConsole(ctx: EngineContext, live: LiveBox): Promise<void> {
-  const path = consolePath(ctx, live.boxId);
-  await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
-  await live.machine.console.save(path);
+/** Puts a box back to the memory that its machine never had all of. Returns whether that could be done. */
+async function putBack(ctx: EngineContext, { boxId, memory }: LiveBox): Promise<boolean> {
+  const reason = 'the machine ended before it had all of its memory';
+  try {
+    await ctx.boxLocks.run(boxId, () => repause(ctx, boxId, memory.memoryId ?? '', reason));
+    return true;
+  } catch (error) {
+    ctx.logger.error('cannot put a box back to its memory', { box: boxId, reason: messageOf(error) });
+    return false;
+  }
 }

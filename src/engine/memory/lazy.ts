@@ -15,6 +15,7 @@ import type { Pager } from '../live.js';
 import type { StateSource } from '../machines/restore.js';
 import { memoryPaths } from './layers.js';
 import type { StartedPageServer } from './page-servers.js';
+import { pagerLogPath } from './pager-process.js';
 import type { OpenedMemory } from './source.js';
 import { newWorkingSet, publishWorkingSet } from './working-set.js';
 
@@ -32,11 +33,6 @@ export interface LazySource extends StateSource {
   readonly ended: Promise<string | undefined>;
   /** Whether it was lost before the box came into use; the machine has been killed then. */
   wasLostEarly(): boolean;
-}
-
-/** Where the page server of a box writes what happens; the machine cannot reach it. */
-export function pagerLogPath(ctx: EngineContext, boxId: string): string {
-  return join(ctx.paths.boxes, boxId, 'pager.log');
 }
 
 /** Memory of its own, supplied on demand by a page server in a process of its own. */
@@ -64,6 +60,10 @@ export function lazySource(
       const late = setTimeout(() => void (started && killProcess(started.process)), endTimeoutMs);
       await ended;
       clearTimeout(late);
+    },
+    hasSupplied: async () => {
+      await pager.end();
+      return (await ended) === undefined;
     },
   };
   return {

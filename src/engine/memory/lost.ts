@@ -1,7 +1,7 @@
 import { messageOf } from '../../errors.js';
 import { holdOnly } from '../../store/index.js';
+import { forgetMachine } from '../boxes/forget.js';
 import { announce, requireRow } from '../boxes/rows.js';
-import { forgetMachine } from '../boxes/watch.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
 import { headsOf } from './heads.js';

@@ -104,12 +104,37 @@ async function letGo(ctx: EngineContext, memoryId: string): Promise<void> {
   await ctx.commits.run(async (tx) => {
     const memory = await tx.selectFrom('memories').selectAll().where('id', '=', memoryId).executeTakeFirst();
     // Replaced once more meanwhile: that merge lets go of what was before it.
-    if (memory?.layer_id !== before.layer_id) return;
-    const { state_layer, guest_layer, disk_layer, working_set } = memory;
-    const others = working_set === null ? [] : [working_set];
-    await holdOnly(tx, `memory:${memoryId}`, [
-      ...new Set([...layers, state_layer, guest_layer, disk_layer, ...others]),
-    ]);
+    if (memory?.layer_id === before.layer_id) {
+      await holdOnly(tx, `memory:${memoryId}`, neededBy(memory, layers));
+    }
   });
   ctx.gc.soon();
+}
+
+/** The layers that a memory needs, given those its map names. */
+function neededBy(memory: MemoryRow, layers: readonly string[]): string[] {
+  const { state_layer, guest_layer, disk_layer, working_set } = memory;
+  const others = working_set === null ? [] : [working_set];
+  return [...new Set([...layers, state_layer, guest_layer, disk_layer, ...others])];
+}
+
+/** Lets go of what merges replaced whose time of grace an earlier engine did not live to see. */
+export async function letGoOfMerged(ctx: EngineContext): Promise<void> {
+  const counts = await ctx.db
+    .selectFrom('layer_holds')
+    .select(['holder', (q) => q.fn.countAll<number>().as('layers')])
+    .where('holder', 'like', 'memory:%')
+    .groupBy('holder')
+    .execute();
+  const held = new Map(counts.map(({ holder, layers }) => [holder, Number(layers)]));
+  for (const memory of await ctx.db.selectFrom('memories').selectAll().execute()) {
+    try {
+      const { layers } = await memoryMap(ctx, memory.layer_id);
+      const needed = neededBy(memory, layers).length;
+      if ((held.get(`memory:${memory.id}`) ?? 0) > needed) await letGo(ctx, memory.id);
+    } catch (error) {
+      // One damaged memory must not keep the others from being looked at; `verify` tells more.
+      ctx.logger.warn('cannot let go of merged layers', { memory: memory.id, reason: messageOf(error) });
+    }
+  }
 }
