@@ -10,6 +10,7 @@ import { connectRuntime } from '../../src/remote/index.js';
 import { builtEntry } from '../support/built.js';
 import { newHome } from '../support/home.js';
 import { startEngine } from './engine-process.js';
+import { ask, startProgram } from './memory-program.js';
 import { failureOf, output, TestEngine } from './support.js';
 
 /** A setting of the host: everything that needs it is in this file, whose tests run one after the other. */
@@ -253,42 +254,11 @@ it('refuses uffd by name where the host denies it, and auto maps', async () => {
 const rounds = Number(process.env['CRYOBOX_TEST_ROUNDS'] ?? 4);
 const roundTimeoutMs = 30_000;
 
-/** Holds 100 MB of random bytes and a counter, and says on request what they are at that moment. */
-const program = `
-import hashlib, os, random, time
-data = bytearray(os.urandom(100_000_000))
-counter = 0
-def say(name, text):
-    open(name + '.new', 'w').write(text)
-    os.rename(name + '.new', name)
-while True:
-    say('/run/answer', f'{counter} {hashlib.md5(data).hexdigest()} {os.getpid()}')
-    while not os.path.exists('/run/ask'):
-        time.sleep(0.01)
-    change = open('/run/ask').read() == 'change'
-    os.remove('/run/ask')
-    if change:
-        counter += 1
-        at = random.randrange(len(data) - 4_000_000)
-        data[at:at + 4_000_000] = os.urandom(4_000_000)
-`;
-
-const answer = (box: Box): Promise<string> =>
-  output(box, 'until [ -e /run/answer ]; do sleep 0.02; done; cat /run/answer');
-
-const ask = async (box: Box, what: 'look' | 'change'): Promise<string> => {
-  await output(box, `rm /run/answer; printf ${what} > /run/asking; mv /run/asking /run/ask`);
-  return await answer(box);
-};
-
 it(
   `keeps a program, its 100 MB and its counter over ${rounds} rounds with both pagers in turn`,
   async () => {
     await using box = await engine.runtime.create({ image: 'debian-python' });
-    await output(box, 'mkdir -p /run');
-    await box.files.write('/run/program.py', program);
-    await box.startExec(['python3', '/run/program.py']);
-    let expected = await answer(box);
+    let expected = await startProgram(box, 100_000_000);
     const pid = expected.split(' ')[2];
     const startTime = (): Promise<string> => output(box, `cut -d' ' -f22 /proc/${pid}/stat`);
     const started = await startTime();

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box } from '../../src/api/index.js';
+import { outsideAddress } from './outside-address.js';
 import { TestEngine } from './support.js';
 
 const engine = new TestEngine();
@@ -11,16 +11,6 @@ const engine = new TestEngine();
 /** A web server on all of this host's addresses. */
 let server: Server;
 let port = 0;
-
-/** An address of this host that is neither loopback nor link-local. */
-function outsideAddress(): string {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const found = all.find(
-    ({ family, internal, address }) => family === 'IPv4' && !internal && !address.startsWith('169.254.'),
-  );
-  if (!found) throw new Error('this host has no address but its loopback');
-  return found.address;
-}
 
 beforeAll(async () => {
   server = createServer((_request, response) => response.end('reached'));

@@ -104,7 +104,7 @@ export class EngineBox implements Box {
   }
 
   async dial(port: number, options: CallOptions = {}): Promise<PortConnection> {
-    return await useBox(this.#ctx, this.id, 'exec', (live) => dialBox(live, port, options));
+    return await useBox(this.#ctx, this.id, 'exec', (live) => dialBox(this.#ctx, live, port, options));
   }
 
   async consoleLog(): Promise<string> {

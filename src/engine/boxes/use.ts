@@ -1,3 +1,4 @@
+import { finished } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import type { BoxStatus, CallOptions, OperationName, PortConnection } from '../../api/index.js';
 import { ruleOf } from '../../api/index.js';
@@ -59,13 +60,22 @@ async function wake(ctx: EngineContext, boxId: string, operation: OperationName)
   });
 }
 
-/** Opens a byte stream to a TCP port inside the guest. */
-export async function dialBox(live: LiveBox, port: number, options: CallOptions): Promise<PortConnection> {
+/** Opens a byte stream to a TCP port inside the guest; the box counts as used until both directions have ended. */
+export async function dialBox(
+  ctx: EngineContext,
+  live: LiveBox,
+  port: number,
+  options: CallOptions,
+): Promise<PortConnection> {
   if (!Number.isInteger(port) || port < 1 || port > 65_535) {
     throw new CryoboxError('invalid_argument', `port must be a whole number from 1 to 65535, got ${port}`);
   }
   const { input, output } = await live.agent.dial({ port, signal: options.signal });
   output.on('error', () => undefined);
+  const unused = ctx.timers.use(live.boxId);
+  void Promise.allSettled([finished(input, { writable: false }), finished(output, { readable: false })]).then(
+    unused,
+  );
   const done = promisify((callback: (error?: Error | null) => void) => output.end(callback));
   return {
     input: {

@@ -166,7 +166,12 @@ export async function createFromTemplate(
   await using opened = await openForResume(ctx, memory, golden);
   const volumes = await resolveMounts(ctx, tenant, options.volumes);
   const chosen = { ...options, volumes: mountsOf(volumes) };
-  const row = await insertChild(ctx, memory, factsOf(tenant, chosen, template), volumes);
+  const facts = factsOf(tenant, chosen, template);
+  const row = await insertChild(ctx, memory, facts, volumes).catch(async (error) => {
+    // It may have been removed meanwhile, and its memory with it.
+    await requireTemplate(ctx.db, tenant, options.template);
+    throw error;
+  });
   await bringUpChild(ctx, opened, row, options.signal);
   return row;
 }
