@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import type { Box, Runtime } from '../../src/api/index.js';
+import { runDoctor } from '../../src/engine/doctor/index.js';
 import { Engine } from '../../src/engine/index.js';
 import { connectRuntime } from '../../src/remote/index.js';
 import { builtEntry } from '../support/built.js';
@@ -235,6 +236,21 @@ it('puts a box back to paused whose page server dies after the engine has come b
   await again.remove({ force: true });
 });
 
+it('picks the pager by the size of the difference, and says which', { timeout: 120_000 }, async () => {
+  await using box = await engine.runtime.create({ image: 'tiny' });
+  await output(box, fill);
+  await box.pause();
+  expect(await box.resume()).toMatchObject({ pager: 'mmap' });
+  await box.pause();
+  // What came on demand is not near to anything that can be mapped: the difference is packed.
+  await box.resume({ pager: 'uffd' });
+  await output(box, fillMuch);
+  const before = await output(box, look);
+  await box.pause();
+  expect(await box.resume()).toMatchObject({ pager: 'uffd' });
+  expect(await output(box, look)).toBe(before);
+});
+
 it('refuses uffd by name where the host denies it, and auto maps', async () => {
   await using box = await engine.runtime.create({ image: 'tiny' });
   await box.pause();
@@ -245,6 +261,8 @@ it('refuses uffd by name where the host denies it, and auto maps', async () => {
     expect(failure.hint).toContain('vm.unprivileged_userfaultfd');
     expect((await box.info()).status).toBe('paused');
     expect(await box.resume()).toMatchObject({ pager: 'mmap' });
+    const said = (await runDoctor({ home: engine.home })).find(({ name }) => name === 'userfaultfd');
+    expect(said).toMatchObject({ hint: expect.stringContaining('vm.unprivileged_userfaultfd=1') });
   } finally {
     writeFileSync(sysctl, '1');
   }

@@ -2,6 +2,7 @@ import { messageOf } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import { pauseBox } from '../memory/pause.js';
+import { syncDisks } from '../memory/sync.js';
 import { exclusively } from './locked.js';
 import { requireRow } from './rows.js';
 import { removeBox, stopBox } from './stop.js';
@@ -32,7 +33,13 @@ async function idleTask(ctx: EngineContext, boxId: string, what: 'stop' | 'remov
     if (what === 'remove') {
       ctx.timers.delete(boxId);
       await removeBox(ctx, row);
-    } else if (pauses) await pauseBox(ctx, row);
-    else if (ctx.live.get(boxId)) await stopBox(ctx, row);
+      return;
+    }
+    const live = ctx.live.get(boxId);
+    if (!live) return;
+    if (pauses) {
+      await syncDisks(ctx, live);
+      await pauseBox(ctx, row);
+    } else await stopBox(ctx, row);
   });
 }

@@ -4,7 +4,7 @@ import { throwIfCancelled } from '../../base/abort.js';
 import { ifExists } from '../../base/files.js';
 import { checkImage, readHeader } from '../../disk/index.js';
 import { messageOf } from '../../errors.js';
-import { verifyLayer } from '../../memory/index.js';
+import { readMap, verifyLayer } from '../../memory/index.js';
 import type { LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 
@@ -58,6 +58,7 @@ async function layerProblems(ctx: EngineContext, row: LayerRow, options: CheckOp
       // Hashed when they were written: a byte that changed since is found whether or not the file was looked at before.
       await verifyLayer({ map: ctx.layers.path(row.parent_id), pages: path }, row.id, options.signal);
     }
+    if (row.kind === 'memory-map') await checkMap(ctx, row.id);
     if (row.state === 'sealed') {
       if ((facts.mode & 0o222) !== 0) problems.push('its file can be written, and it is sealed');
       problems.push(...(await hashProblems(ctx, row, options)));
@@ -67,6 +68,16 @@ async function layerProblems(ctx: EngineContext, row: LayerRow, options: CheckOp
     problems.push(messageOf(error));
   }
   return problems;
+}
+
+/** A map has a checksum of its own: one that is damaged already gets no hash. Throws `integrity`. */
+async function checkMap(ctx: EngineContext, mapId: string): Promise<void> {
+  const pages = await ctx.db
+    .selectFrom('layers')
+    .select('id')
+    .where('parent_id', '=', mapId)
+    .executeTakeFirst();
+  if (pages) await readMap(ctx.layers.path(mapId), pages.id);
 }
 
 async function imageProblems(ctx: EngineContext, row: LayerRow): Promise<string[]> {

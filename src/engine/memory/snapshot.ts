@@ -7,6 +7,7 @@ import type { LiveBox } from '../live.js';
 import { refuseVolumes } from '../volumes/rules.js';
 import { captureMachine } from './capture.js';
 import { requireMemory } from './rows.js';
+import { syncDisks } from './sync.js';
 
 /** A memory of a box that something is about to refer to. */
 export interface TakenMemory {
@@ -80,6 +81,8 @@ export async function snapshotMemory(
 ): Promise<{ row: SnapshotRow; guestPauseMs: number }> {
   refuseVolumes(box, 'take a snapshot with memory of', 'read-only');
   let row: SnapshotRow | undefined;
+  const live = ctx.live.get(box.id);
+  if (live) await syncDisks(ctx, live);
   const { guestPauseMs } = await takeMemory(ctx, box, async (tx, memory) => {
     row = {
       id: newId('snp'),
