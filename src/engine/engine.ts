@@ -13,6 +13,7 @@ import { Flattener } from './disks/flattener.js';
 import { LayerHasher } from './disks/hasher.js';
 import { GarbageCollector } from './gc.js';
 import { type HomePaths, homePaths, prepareHome } from './home.js';
+import { IdempotencyKeys } from './idempotency.js';
 import { ImageStore } from './images/store.js';
 import { LayerFiles } from './layer-files.js';
 import { LiveBoxes } from './live.js';
@@ -41,12 +42,15 @@ const defaultPool = { size: 1, idleMs: 600_000 };
 
 /** The process that owns a home: its database, layers and machines. */
 export class Engine implements AsyncDisposable {
+  /** Keys of requests that may be sent again, for servers. */
+  readonly idempotency: IdempotencyKeys;
   readonly #ctx: EngineContext;
   readonly #lock: HomeLock;
 
   private constructor(ctx: EngineContext, lock: HomeLock) {
     this.#ctx = ctx;
     this.#lock = lock;
+    this.idempotency = new IdempotencyKeys(ctx.db);
   }
 
   /**

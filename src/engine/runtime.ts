@@ -17,6 +17,7 @@ import type {
   VerifyResult,
   Volumes,
 } from '../api/index.js';
+import { abortable, throwIfCancelled } from '../base/abort.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { EngineBox } from './boxes/box.js';
 import { createBox } from './boxes/create.js';
@@ -75,7 +76,8 @@ export class EngineRuntime implements Runtime {
     }
   }
 
-  async get(idOrName: string): Promise<Box | null> {
+  async get(idOrName: string, { signal }: CallOptions = {}): Promise<Box | null> {
+    throwIfCancelled(signal, 'the look-up of a box');
     const row = await findRow(this.#ctx.db, this.#tenant, idOrName);
     return row ? new EngineBox(this.#ctx, row, false) : null;
   }
@@ -83,8 +85,10 @@ export class EngineRuntime implements Runtime {
   async list(options: CallOptions & { readonly status?: BoxStatus } = {}): Promise<BoxInfo[]> {
     let query = this.#ctx.db.selectFrom('boxes').selectAll().where('tenant', '=', this.#tenant);
     if (options.status) query = query.where('status', '=', options.status);
+    throwIfCancelled(options.signal, 'the listing of boxes');
     const rows = await query.orderBy('created_at').orderBy('id').execute();
-    return await Promise.all(rows.map((row) => infoOf(this.#ctx, row)));
+    throwIfCancelled(options.signal, 'the listing of boxes');
+    return await abortable(Promise.all(rows.map((row) => infoOf(this.#ctx, row))), options.signal);
   }
 
   async remove(idOrName: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {

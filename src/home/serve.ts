@@ -1,11 +1,13 @@
 import { chmod, rm } from 'node:fs/promises';
 import type { Logger } from '../base/log.js';
 import { Engine, type EngineOptions } from '../engine/index.js';
-import { createServer, type Server } from '../server/index.js';
+import { createServer, Idempotency, type Server } from '../server/index.js';
 
 /** An engine that owns its home and answers on the home's socket. */
 export interface ServedEngine extends AsyncDisposable {
   readonly engine: Engine;
+  /** For further servers of this engine. */
+  readonly idempotency: Idempotency;
   /** Stops answering and lets go of the home; machines go on. */
   close(): Promise<void>;
 }
@@ -16,9 +18,10 @@ export interface ServedEngine extends AsyncDisposable {
  */
 export async function serveEngine(options: EngineOptions): Promise<ServedEngine> {
   const engine = await Engine.open(options);
+  const idempotency = new Idempotency(engine.idempotency);
   let server: Server | undefined;
   try {
-    server = await listenOnSocket(engine, options.logger);
+    server = await listenOnSocket(engine, idempotency, options.logger);
   } catch (error) {
     await engine.close();
     throw error;
@@ -28,16 +31,21 @@ export async function serveEngine(options: EngineOptions): Promise<ServedEngine>
     await rm(engine.paths.socket, { force: true });
     await engine.close();
   };
-  return { engine, close, [Symbol.asyncDispose]: close };
+  return { engine, idempotency, close, [Symbol.asyncDispose]: close };
 }
 
-async function listenOnSocket(engine: Engine, logger: Logger | undefined): Promise<Server> {
+async function listenOnSocket(
+  engine: Engine,
+  idempotency: Idempotency,
+  logger: Logger | undefined,
+): Promise<Server> {
   const socketPath = engine.paths.socket;
   // The lock is held, so a socket that is there belongs to an engine that is gone.
   await rm(socketPath, { force: true });
   const server = createServer({
     runtimeFor: (tenant) => engine.runtime(tenant),
     authenticator: null,
+    idempotency,
     logger,
   });
   await server.listen({ socketPath });

@@ -8,7 +8,8 @@ import { createFromTemplate } from '../memory/templates.js';
 import type { BoxConfig } from './config.js';
 import { armTimers } from './idle.js';
 import { nameTaken, refuseTakenName } from './names.js';
-import { newBoxRow } from './new-row.js';
+import { type NewBox, newBoxRow } from './new-row.js';
+import { onlyOnce } from './once.js';
 import { announce } from './rows.js';
 import { insertBox, newHeads, startBox } from './start.js';
 import { removeBox } from './stop.js';
@@ -18,11 +19,20 @@ import { checkCreateOptions } from './validate.js';
 export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
   checkCreateOptions(options);
   refuseWhatIsNotThereYet(options);
+  return await onlyOnce(ctx, tenant, options.operationId, (id) => createNew(ctx, tenant, id, options));
+}
+
+async function createNew(
+  ctx: EngineContext,
+  tenant: string,
+  id: string,
+  options: CreateOptions,
+): Promise<BoxRow> {
   const { template } = options;
-  if (template !== undefined) return await createFromTemplate(ctx, tenant, { ...options, template });
+  if (template !== undefined) return await createFromTemplate(ctx, tenant, id, { ...options, template });
   await refuseTakenName(ctx.db, tenant, options.name);
   // The image may be removed meanwhile: what it is made of stays until the box holds it.
-  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, options));
+  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options));
   announce(ctx, stored.id, 'created');
   ctx.counters.add(tenant, 'boxesCreatedTotal');
   await bringUp(ctx, stored, options.signal);
@@ -30,7 +40,12 @@ export async function createBox(ctx: EngineContext, tenant: string, options: Cre
 }
 
 /** Everything of a box but its machine. */
-async function storeBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
+async function storeBox(
+  ctx: EngineContext,
+  tenant: string,
+  id: string,
+  options: CreateOptions,
+): Promise<BoxRow> {
   const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
   const shape = {
     cpus: options.cpus ?? boxLimits.cpus.default,
@@ -43,6 +58,7 @@ async function storeBox(ctx: EngineContext, tenant: string, options: CreateOptio
   ]);
   const heads = await newHeads(ctx, golden, disk, diskSizeGb);
   const stored = newRow({
+    id,
     tenant,
     options,
     diskSizeGb,
@@ -85,6 +101,7 @@ function refuseWhatIsNotThereYet(options: CreateOptions): void {
 }
 
 interface RowFacts {
+  readonly id: string;
   readonly tenant: string;
   readonly options: CreateOptions;
   readonly diskSizeGb: number;
@@ -94,8 +111,9 @@ interface RowFacts {
   readonly heads: { readonly guest: LayerRow; readonly disk: LayerRow };
 }
 
-function newRow({ tenant, options, diskSizeGb, imageReference, config, golden, heads }: RowFacts): BoxRow {
-  return newBoxRow({
+function newRow(facts: RowFacts): BoxRow {
+  const { id, tenant, options, diskSizeGb, imageReference, config, golden, heads } = facts;
+  const row: NewBox = {
     tenant,
     name: options.name ?? null,
     status: 'configured',
@@ -116,7 +134,8 @@ function newRow({ tenant, options, diskSizeGb, imageReference, config, golden, h
     golden_key: golden.key,
     snapshot_id: null,
     memory_id: null,
-  });
+  };
+  return newBoxRow(row, id);
 }
 
 function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {

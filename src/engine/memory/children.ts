@@ -54,9 +54,14 @@ export async function bringUpChild(
  * Stores a box that is about to go on from a memory, as `configured`: an engine that finds it so knows that it never came
  * up, and removes it. Throws `already_exists`, `integrity` when the memory is gone.
  */
-export async function insertChild(ctx: EngineContext, memory: MemoryRow, facts: ChildFacts): Promise<BoxRow> {
+export async function insertChild(
+  ctx: EngineContext,
+  memory: MemoryRow,
+  id: string,
+  facts: ChildFacts,
+): Promise<BoxRow> {
   const { guest, disk } = await headsOf(ctx, memory);
-  const row = newBoxRow({
+  const made: NewBox = {
     ...facts,
     status: 'configured',
     guest_head: guest.id,
@@ -65,7 +70,8 @@ export async function insertChild(ctx: EngineContext, memory: MemoryRow, facts: 
     memory_id: memory.id,
     cpus: memory.cpus,
     memory_mib: memory.memory_mib,
-  });
+  };
+  const row = newBoxRow(made, id);
   try {
     // A crash may lose it again: nobody has been told of it.
     await ctx.db.transaction().execute(async (tx) => {

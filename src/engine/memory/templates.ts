@@ -153,6 +153,7 @@ async function ownBytes(ctx: EngineContext, memoryId: string): Promise<number> {
 export async function createFromTemplate(
   ctx: EngineContext,
   tenant: string,
+  id: string,
   options: CreateOptions & { readonly template: string },
 ): Promise<BoxRow> {
   const template = await requireTemplate(ctx.db, tenant, options.template);
@@ -161,7 +162,7 @@ export async function createFromTemplate(
   const memory = await requireMemory(ctx.db, template.memory_id);
   const golden = await compatibleGolden(ctx, memory);
   await using opened = await openForResume(ctx, memory, golden);
-  const row = await insertChild(ctx, memory, factsOf(tenant, options, template));
+  const row = await insertChild(ctx, memory, id, factsOf(tenant, options, template));
   await bringUpChild(ctx, opened, row, options.signal);
   return row;
 }

@@ -94,7 +94,8 @@ export const lifecycleRoutes: readonly Route[] = [
     handle: async (call) => {
       const box = await boxOf(call);
       const { count, names, from_snapshot: fromSnapshot } = call.body;
-      const results = await box.fork({ signal: call.signal, count, names, fromSnapshot });
+      const { signal, operationId } = call;
+      const results = await box.fork({ signal, operationId, count, names, fromSnapshot });
       const forks = results.map(async (result) =>
         'box' in result
           ? { box: boxToJson(await result.box.info({ signal: call.signal })) }
