@@ -1,5 +1,4 @@
-import { EventEmitter } from 'node:events';
-import type { Runtime, RuntimeEvent } from '../api/index.js';
+import type { Runtime } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
 import { messageOf } from '../errors.js';
@@ -11,6 +10,7 @@ import type { EngineContext } from './context.js';
 import { Counters } from './counters.js';
 import { Flattener } from './disks/flattener.js';
 import { LayerHasher } from './disks/hasher.js';
+import { newChanges } from './events.js';
 import { GarbageCollector } from './gc.js';
 import { type HomePaths, homePaths, prepareHome } from './home.js';
 import { IdempotencyKeys } from './idempotency.js';
@@ -144,7 +144,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     images,
     counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
-    events: new EventEmitter<{ change: [RuntimeEvent] }>().setMaxListeners(0),
+    events: newChanges(),
     closing: new AbortController(),
   };
   return ctx;

@@ -1,4 +1,3 @@
-import { on } from 'node:events';
 import type {
   Box,
   BoxInfo,
@@ -27,6 +26,7 @@ import { stopBox } from './boxes/stop.js';
 import type { EngineContext } from './context.js';
 import { importBox } from './disks/import.js';
 import { verifyHome } from './disks/verify.js';
+import { eventsOf } from './events.js';
 import { EngineImages } from './images/images.js';
 import { EngineTemplates } from './memory/templates.js';
 import { notYet } from './not-yet.js';
@@ -106,13 +106,8 @@ export class EngineRuntime implements Runtime {
     return { ...counters, runningBoxes: (await this.list({ status: 'running' })).length };
   }
 
-  async *events(options: CallOptions = {}): AsyncIterable<RuntimeEvent> {
-    const signal = AbortSignal.any([this.#ctx.closing.signal, ...(options.signal ? [options.signal] : [])]);
-    try {
-      for await (const [event] of on(this.#ctx.events, 'change', { signal })) yield event as RuntimeEvent;
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    }
+  events(options: CallOptions = {}): AsyncIterable<RuntimeEvent> {
+    return eventsOf(this.#ctx, this.#tenant, options.signal);
   }
 
   async gc(options: CallOptions & { readonly dryRun?: boolean } = {}): Promise<GcResult> {

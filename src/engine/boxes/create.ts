@@ -33,7 +33,7 @@ async function createNew(
   await refuseTakenName(ctx.db, tenant, options.name);
   // The image may be removed meanwhile: what it is made of stays until the box holds it.
   const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options));
-  announce(ctx, stored.id, 'created');
+  announce(ctx, stored, 'created');
   ctx.counters.add(tenant, 'boxesCreatedTotal');
   await bringUp(ctx, stored, options.signal);
   return stored;

@@ -84,7 +84,7 @@ async function importNew(
       await tx.insertInto('boxes').values(row).execute();
       await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
     });
-    announce(ctx, row.id, 'created');
+    announce(ctx, row, 'created');
     ctx.counters.add(tenant, 'boxesCreatedTotal');
     armTimers(ctx, row);
     return row;

@@ -85,6 +85,6 @@ export async function insertChild(
     await ctx.layers.remove(disk.id);
     throw isUniqueViolation(error) ? nameTaken(facts.name ?? '') : error;
   }
-  announce(ctx, row.id, 'created');
+  announce(ctx, row, 'created');
   return row;
 }

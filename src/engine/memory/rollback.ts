@@ -45,7 +45,7 @@ export async function rollBack(ctx: EngineContext, row: BoxRow, snapshot: Snapsh
       .execute();
     await holdOnly(tx, `box:${row.id}`, [guest.id, disk.id]);
   });
-  announce(ctx, row.id, 'restored');
+  announce(ctx, row, 'restored');
   ctx.gc.soon();
   await resumeBox(ctx, { ...row, ...changes }, { opened });
 }

@@ -9,6 +9,7 @@ import { refuseTakenName } from '../boxes/names.js';
 import { findRow } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
+import { tell } from '../events.js';
 import { bringUpChild, type ChildFacts, insertChild } from './children.js';
 import { compatibleGolden } from './guard.js';
 import { memoryMap } from './layers.js';
@@ -38,7 +39,7 @@ export class EngineTemplates implements Templates {
       if (!overwrite && (await this.#find(name))) throw nameTaken(name);
       return await this.#publish(box, name, overwrite);
     });
-    ctx.events.emit('change', { at: new Date(), kind: 'template', id: template.id, change: 'created' });
+    tell(ctx, { tenant: this.#tenant, kind: 'template', id: template.id, change: 'created' });
     ctx.gc.soon();
     return await infoOf(ctx, template);
   }
@@ -64,7 +65,7 @@ export class EngineTemplates implements Templates {
     const ctx = this.#ctx;
     const row = await requireTemplate(ctx.db, this.#tenant, name);
     await ctx.commits.run((tx) => tx.deleteFrom('templates').where('id', '=', row.id).execute());
-    ctx.events.emit('change', { at: new Date(), kind: 'template', id: row.id, change: 'removed' });
+    tell(ctx, { tenant: this.#tenant, kind: 'template', id: row.id, change: 'removed' });
     ctx.gc.soon();
   }
 
