@@ -87,6 +87,14 @@ export class Engine implements AsyncDisposable {
     return new EngineRuntime(this.#ctx, tenant, options.onClose);
   }
 
+  /** Whether nothing runs, nothing is under way, and no box is to be removed when its time has come. */
+  async isIdle(): Promise<boolean> {
+    const { live, activities, db } = this.#ctx;
+    if ([...live.all()].length > 0 || activities.size > 0) return false;
+    const waiting = await db.selectFrom('boxes').select('id').where('auto_delete', '>', 0).executeTakeFirst();
+    return waiting === undefined;
+  }
+
   /** Lets go of the home. Machines of boxes go on; an engine opened later takes them over. */
   async close(): Promise<void> {
     const ctx = this.#ctx;

@@ -1,4 +1,5 @@
 import { chmod, rm } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../base/log.js';
 import { Engine, type EngineOptions } from '../engine/index.js';
 import { createServer, Idempotency, type Server } from '../server/index.js';
@@ -10,7 +11,12 @@ export interface ServedEngine extends AsyncDisposable {
   readonly idempotency: Idempotency;
   /** Stops answering and lets go of the home; machines go on. */
   close(): Promise<void>;
+  /** Resolves once no box has run and nobody has asked anything over the socket for that long. */
+  idle(afterMs: number): Promise<void>;
 }
+
+/** Looks within the time after which an engine counts as idle. */
+const looksPerIdle = 10;
 
 /**
  * Opens the engine of a home and serves it on `HOME/engine.sock`, readable by the owner only.
@@ -31,7 +37,15 @@ export async function serveEngine(options: EngineOptions): Promise<ServedEngine>
     await rm(engine.paths.socket, { force: true });
     await engine.close();
   };
-  return { engine, idempotency, close, [Symbol.asyncDispose]: close };
+  const idle = async (afterMs: number): Promise<void> => {
+    let quietSince = performance.now();
+    while (performance.now() - quietSince < afterMs) {
+      await delay(afterMs / looksPerIdle, undefined, { ref: false });
+      const quietMs = (await engine.isIdle()) ? server.quietMs() : 0;
+      quietSince = Math.max(quietSince, performance.now() - quietMs);
+    }
+  };
+  return { engine, idempotency, idle, close, [Symbol.asyncDispose]: close };
 }
 
 async function listenOnSocket(

@@ -53,6 +53,8 @@ export interface Server {
    * cancels them. Boxes and commands go on.
    */
   close(): Promise<void>;
+  /** Milliseconds since the last request ended; 0 while one is under way. */
+  quietMs(): number;
 }
 
 /** Longest path parameter: a reference of an image, percent-encoded. */
@@ -178,6 +180,7 @@ export function createServer(options: ServerOptions): Server {
   let app: FastifyInstance | undefined;
   const parts = partsOf(options, limits, () => app?.swagger());
   let listening: ListenOptions | undefined;
+  let lastEnd = performance.now();
 
   return {
     async listen(where: ListenOptions = {}): Promise<ListenAddress> {
@@ -185,6 +188,9 @@ export function createServer(options: ServerOptions): Server {
       const perSecond = limits.requestsPerSecond;
       const limiter = local || perSecond === null ? null : new RateLimiter(perSecond, limits.requestBurst);
       app = buildApp(options, parts);
+      app.addHook('onResponse', async () => {
+        lastEnd = performance.now();
+      });
       await describe(app, parts.version);
       await app.register(websocket, {
         options: { maxPayload: maxInputFrameBytes, perMessageDeflate: false },
@@ -197,6 +203,10 @@ export function createServer(options: ServerOptions): Server {
         authenticated: options.authenticator !== null,
         tls: options.tls !== undefined,
       });
+    },
+    quietMs(): number {
+      if (active.size > 0 || (app?.websocketServer.clients.size ?? 0) > 0) lastEnd = performance.now();
+      return performance.now() - lastEnd;
     },
     async close(): Promise<void> {
       if (!app) return;
