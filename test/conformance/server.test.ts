@@ -180,7 +180,34 @@ describe('the server', () => {
 
   it('measures', async () => {
     await fetch(boxUrl);
+    await post('/boxes/main/stop', {});
+    await post('/boxes/main/start', {});
+    await post('/boxes/main/start', {});
+    await post('/boxes/main/snapshots', { name: 'measured', memory: true });
+    await post('/boxes/main/pause', {});
+    await post('/boxes/main/resume', {});
+    await post('/boxes/main/snapshots/measured/restore', { live: true });
+    const forked = (await (await post('/boxes/main/fork', { count: 1 })).json()) as {
+      forks: { box: { box_id: string } }[];
+    };
+    await stage.engine.runtime().remove(forked.forks[0]?.box.box_id ?? '', { force: true });
     const text = await (await fetch(`${stage.url}/metrics`)).text();
+    const counted = (operation: string, stageName: string): string | undefined =>
+      new RegExp(
+        `^cryobox_stage_seconds_count\\{operation="${operation}",stage="${stageName}"\\} (\\d+)$`,
+        'm',
+      ).exec(text)?.[1];
+    // A start that found the box running had no stages.
+    expect(counted('startBox', 'total')).toBe('1');
+    for (const operation of ['resumeBox', 'restoreSnapshot', 'forkBox']) {
+      expect([operation, counted(operation, 'total')]).toEqual([operation, '1']);
+    }
+    expect(counted('createSnapshot', 'guest_pause')).toBe('1');
+    expect(counted('stopBox', 'total')).toBeUndefined();
+    expect(text).toMatch(
+      /^cryobox_stage_seconds_bucket\{operation="startBox",stage="configure",le="60"\} 1$/m,
+    );
+    await box.snapshot.remove('measured');
     expect(text).toMatch(/^cryobox_request_seconds_bucket\{operation="getBox",le="0.001"\} \d+$/m);
     expect(text).toMatch(/^cryobox_requests_total\{operation="getBox",status="200"\} [1-9]/m);
     expect(text).toMatch(/^cryobox_boxes_running [1-9]/m);
