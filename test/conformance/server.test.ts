@@ -149,6 +149,9 @@ describe('the server', () => {
     const boxes = (await Promise.all(answers.map((answer) => answer.json()))) as { box_id: string }[];
     expect(answers.map(({ status }) => status)).toEqual([201, 201]);
     expect(boxes[0]?.box_id).toBe(boxes[1]?.box_id);
+    const lines = await post('/boxes', asked, { ...headers, accept: 'application/x-ndjson' });
+    const last = JSON.parse((await lines.text()).trim().split('\n').at(-1) ?? '') as unknown;
+    expect(last).toMatchObject({ type: 'result', result: { box_id: boxes[0]?.box_id } });
     expect((await post('/boxes', { ...asked, name: 'other' }, headers)).status).toBe(400);
     await stage.engine.runtime().remove('once', { force: true });
   });
