@@ -3,6 +3,8 @@ import { diskCases } from './cases/disk.js';
 import { imageCases } from './cases/images.js';
 import { memoryCases } from './cases/memory.js';
 import { largeMemoryCases } from './cases/memory-large.js';
+import { restCases } from './cases/rest.js';
+import { restByteCases } from './cases/rest-bytes.js';
 import { runtimeCases } from './cases/runtime.js';
 import { snapshotCases } from './cases/snapshots.js';
 import { type BenchResult, runCase } from './harness.js';
@@ -19,6 +21,8 @@ const cases = [
   ...imageCases,
   ...memoryCases,
   ...largeMemoryCases,
+  ...restCases,
+  ...restByteCases,
 ].filter(({ bench }) => !wanted || wanted.includes(bench.name));
 const unknown = (wanted ?? []).filter((name) => !cases.some(({ bench }) => bench.name === name));
 if (unknown.length > 0) {

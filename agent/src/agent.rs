@@ -13,6 +13,7 @@ use crate::object;
 use crate::streams::{Sink, Source};
 use crate::sys;
 use crate::system::{Freeze, PowerOff};
+use crate::volume::Volumes;
 use crate::warm;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -119,6 +120,7 @@ pub struct Agent {
     pub identity: Option<Identity>,
     pub freeze: Freeze,
     pub power_off: Option<PowerOff>,
+    pub volumes: Volumes,
     done: bool,
 }
 
@@ -170,6 +172,7 @@ impl Agent {
             identity: None,
             freeze: Freeze::default(),
             power_off: None,
+            volumes: Volumes::default(),
             done: false,
         };
         agent

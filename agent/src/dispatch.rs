@@ -54,6 +54,7 @@ impl Agent {
             Some(("sys", verb)) => self.dispatch_system(ticket, verb, &args, &frame.payload),
             Some(("net", verb)) => self.dispatch_net(ticket, verb, &args),
             Some(("root", "mount")) => self.root_mount(ticket, &args),
+            Some(("volume", "mount")) => self.volume_mount(ticket, &args).unwrap_or_else(failed),
             Some(("identity", "renew")) => self.identity_renew(ticket, &args, &frame.payload),
             _ if op == "hello" => Some(self.hello(&args)),
             _ => Some(Err(unknown(&op))),

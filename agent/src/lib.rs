@@ -29,4 +29,5 @@ pub mod tar_format;
 mod tar_pack;
 mod tar_unpack;
 mod users;
+mod volume;
 pub mod warm;

@@ -296,6 +296,7 @@ pub const TIOCSWINSZ: c_ulong = 0x5414;
 pub const FIONREAD: c_ulong = 0x541b;
 pub const TIOCSPTLCK: c_ulong = 0x4004_5431;
 pub const TIOCGPTPEER: c_ulong = 0x5441;
+pub const BLKROSET: c_ulong = 0x125d;
 pub const BLKFLSBUF: c_ulong = 0x1261;
 pub const BLKGETSIZE64: c_ulong = 0x8008_1272;
 pub const EXT4_IOC_RESIZE_FS: c_ulong = 0x4008_6610;

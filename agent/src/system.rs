@@ -169,6 +169,7 @@ impl Agent {
         self.flush_now();
         unsafe {
             sys::sync();
+            self.volumes.unmount();
             let none = std::ptr::null();
             let root = b"/\0".as_ptr() as *const _;
             sys::mount(

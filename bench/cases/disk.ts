@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { readArchive, writeArchive } from '../../src/archive/index.js';
 import { createOverlay, flattenStream, openChain } from '../../src/disk/index.js';
 import type { BenchCase, BenchRun, NamedCase } from '../harness.js';
+import { sampleBytes } from '../support/sample-bytes.js';
 
 const MIB = 1024 * 1024;
 const DISK_BYTES = 1024 * MIB;
@@ -40,31 +41,14 @@ async function inDirectory(
   }
 }
 
-/**
- * A disk of 1 GiB with 400 MB that pack about as well as a root file system, under an overlay: stretches of words and of
- * noise, the same each time.
- */
+/** A disk of 1 GiB with 400 MB of sample bytes, under an overlay. */
 async function makeDisk(directory: string): Promise<void> {
   const raw = await open(join(directory, 'raw'), 'w');
   await raw.truncate(DISK_BYTES);
-  let state = 1;
-  const random = (): number => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state >>> 8;
-  };
-  const words = Array.from({ length: 4096 }, () =>
-    random()
-      .toString(36)
-      .slice(0, 2 + (random() % 6)),
-  );
-  const piece = Buffer.alloc(MIB);
-  for (let at = 0; at < DATA_BYTES; at += MIB) {
-    for (let i = 0; i < MIB; ) {
-      if ((i >> 14) % 4 === 0) i = piece.writeUInt32LE(Math.imul(random(), 2_654_435_761) >>> 0, i);
-      else i += piece.write(`${words[random() % words.length]} `, i);
-      if (i > MIB - 16) break;
-    }
+  let at = 0;
+  for (const piece of sampleBytes(DATA_BYTES / MIB)) {
     await raw.write(piece, 0, MIB, at);
+    at += MIB;
   }
   await raw.close();
   await command('qemu-img', 'convert', '-O', 'qcow2', join(directory, 'raw'), join(directory, 'base'));

@@ -5,6 +5,9 @@ export const boxLimits = {
   cpus: { min: 1, max: 32, default: 1 },
   memoryMiB: { min: 128, max: 65_536, default: 512 },
   diskSizeGb: { min: 1, max: 1024, default: 10 },
+  volumeSizeGb: { min: 1, max: 1024, default: 10 },
+  /** Volumes of a box: its machine has as many slots. */
+  volumes: 4,
   /** v1 contract, section 1.5. */
   nameLength: 128,
   labels: 64,
@@ -25,13 +28,13 @@ export interface CapabilityOptions {
   readonly drop?: readonly string[];
 }
 
-/** A persistent disk mounted into a box. */
+/** A persistent disk mounted into a box. Directories of the host are not mounted: `unsupported`. */
 export interface VolumeMount {
-  /** Name or id of the volume. */
+  /** Name or id of the volume; one that does not exist is made, unless `readOnly`, and belongs to root. */
   readonly volume: string;
-  /** Absolute path in the box. */
+  /** Absolute path in the box, made when it is not there; not `/`, `/proc`, `/sys`, `/dev`, `/run` or in them. */
   readonly guestPath: string;
-  /** @default false */
+  /** Many boxes may have a volume at once when all of them only read it. @default false */
   readonly readOnly?: boolean;
 }
 
@@ -75,6 +78,7 @@ export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   readonly detach?: boolean;
   readonly network?: NetworkOptions;
   readonly capabilities?: CapabilityOptions;
+  /** At most 4. Mounted whenever the box runs; `conflict` while another box that runs or is paused has one of them. */
   readonly volumes?: readonly VolumeMount[];
 }
 

@@ -43,15 +43,25 @@ export interface VolumeInfo {
   readonly id: string;
   readonly name: string;
   readonly createdAt: Date;
+  /** Size of the disk. */
   readonly sizeBytes: number;
+  /** What it takes on the engine's host. */
+  readonly usedBytes: number;
+  /** Ids of the boxes that have it, whatever their state. */
+  readonly boxes: readonly string[];
 }
 
 /** The volumes of a runtime. */
 export interface Volumes {
+  /**
+   * Makes an empty one. `name`: 2 to 128 of `[a-zA-Z0-9._-]`, first a letter or digit, default its id; `sizeGb`: 1 to
+   * 1024 (GiB), default 10, of which only what is written takes room. `already_exists`.
+   */
   create(options?: CallOptions & { readonly name?: string; readonly sizeGb?: number }): Promise<VolumeInfo>;
+  /** Oldest first. */
   list(options?: CallOptions): Promise<VolumeInfo[]>;
   get(nameOrId: string, options?: CallOptions): Promise<VolumeInfo | null>;
-  /** `invalid_state` while a box has it, unless forced. */
+  /** `invalid_state` while a box has it, in whatever state. `force`: it is no error when there is none. */
   remove(nameOrId: string, options?: CallOptions & { readonly force?: boolean }): Promise<void>;
 }
 

@@ -36,6 +36,8 @@ export interface WriteArchiveOptions extends ProgressOptions {
   readonly compress?: boolean;
   /** 1 to 19. Default 3. */
   readonly compressionLevel?: number;
+  /** Survives a power cut. Default true. */
+  readonly durable?: boolean;
 }
 
 /** What was written. */
@@ -50,6 +52,8 @@ const MAX_LEVEL = 19;
 const MAX_QUEUED_CHUNKS = 2;
 /** Piece of the packed archive read back at once for its CRC. */
 const CRC_READ_BYTES = 1024 * 1024;
+/** Bytes in the file that the disk is asked to take meanwhile, so that little is left for the sync in the end. */
+const SYNC_STEP_BYTES = 32 * 1024 * 1024;
 const NO_HASH = '0'.repeat(64);
 
 /**
@@ -64,14 +68,13 @@ export async function writeArchive(options: WriteArchiveOptions): Promise<Writte
   try {
     handle = await open(temporary, 'wx+', 0o600);
     const written = await writeInto(handle, options);
-    faultPoint('sync:before');
-    await handle.sync();
-    faultPoint('sync:after');
+    const durable = options.durable ?? true;
+    if (durable) await syncFile(handle);
     await handle.close();
     faultPoint('archive.rename:before');
     await rename(temporary, options.path);
     faultPoint('archive.rename:after');
-    await syncDirectory(dirname(options.path));
+    if (durable) await syncDirectory(dirname(options.path));
     return written;
   } catch (error) {
     await handle?.close().catch(() => undefined);
@@ -80,15 +83,19 @@ export async function writeArchive(options: WriteArchiveOptions): Promise<Writte
   }
 }
 
+async function syncFile(handle: FileHandle): Promise<void> {
+  faultPoint('sync:before');
+  await handle.sync();
+  faultPoint('sync:after');
+}
+
 async function writeInto(handle: FileHandle, options: WriteArchiveOptions): Promise<WrittenArchive> {
   const compress = options.compress ?? true;
   const draft = draftManifest(options);
   const headBytes = encodeHead(draft, compress).length;
   // The head is written last, over these zeros.
   await handle.writeFile(Buffer.alloc(headBytes));
-  const sink = compress
-    ? new PackedBody(handle, headBytes, options.compressionLevel ?? DEFAULT_LEVEL)
-    : new PlainBody(handle, headBytes);
+  const sink = compress ? new PackedBody(handle, headBytes, options) : new PlainBody(handle, headBytes);
   let hashes: string[];
   try {
     hashes = await writeMembers(sink, options);
@@ -222,14 +229,22 @@ class PackedBody implements Body {
   readonly #queue: Promise<void>[] = [];
   readonly #readBack = Buffer.allocUnsafeSlow(CRC_READ_BYTES);
   #catchingUp: Promise<void> | undefined;
+  readonly #durable: boolean;
+  #syncing: Promise<void> | undefined;
+  #askedToSync = 0;
   #bytes = 0;
   #crc = 0;
 
-  constructor(handle: FileHandle, start: number, level: number) {
+  constructor(
+    handle: FileHandle,
+    start: number,
+    { compressionLevel = DEFAULT_LEVEL, durable = true }: WriteArchiveOptions,
+  ) {
     this.#handle = handle;
     this.#start = start;
+    this.#durable = durable;
     // The process shares the file's position, which is behind the head.
-    this.#zstd = startCompress(level, handle.fd);
+    this.#zstd = startCompress(compressionLevel, handle.fd);
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -247,12 +262,14 @@ class PackedBody implements Body {
     await this.#zstd.end();
     await this.#catchingUp;
     await this.#catchUp();
+    await this.#syncing;
   }
 
   async abort(): Promise<void> {
     this.#zstd.kill();
     await this.#zstd.ended.catch(() => undefined);
     await this.#catchingUp?.catch(() => undefined);
+    await this.#syncing?.catch(() => undefined);
   }
 
   result(): { bytes: number; crc: number } {
@@ -276,7 +293,19 @@ class PackedBody implements Body {
       if (bytesRead === 0) return;
       this.#crc = updateCrc(this.#crc, this.#readBack.subarray(0, bytesRead));
       this.#bytes += bytesRead;
+      this.#startSync();
     }
+  }
+
+  #startSync(): void {
+    if (!this.#durable || this.#syncing !== undefined || this.#bytes - this.#askedToSync < SYNC_STEP_BYTES)
+      return;
+    this.#askedToSync = this.#bytes;
+    this.#syncing = this.#handle.datasync().then(() => {
+      this.#syncing = undefined;
+    });
+    // The kernel tells of a lost write once only: a failure stays where it is until the end awaits it.
+    this.#syncing.catch(() => undefined);
   }
 }
 

@@ -27,8 +27,13 @@ function headerOf(name: string, facts: Stats): EntryHeader {
 async function write(entry: NodeJS.WritableStream, chunk: Uint8Array): Promise<void> {
   if (entry.write(chunk)) return;
   await new Promise<void>((resolve) => {
-    entry.once('drain', resolve);
-    entry.once('close', resolve);
+    const go = (): void => {
+      entry.removeListener('drain', go);
+      entry.removeListener('close', go);
+      resolve();
+    };
+    entry.once('drain', go);
+    entry.once('close', go);
   });
 }
 

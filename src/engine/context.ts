@@ -4,6 +4,7 @@ import type { KeyedMutex } from '../base/mutex.js';
 import type { QemuBinary } from '../machine/index.js';
 import type { BoxRow, Database, GroupCommit } from '../store/index.js';
 import type { GuestAssets } from './assets.js';
+import type { BoxInfos } from './boxes/infos.js';
 import type { Counters } from './counters.js';
 import type { LayerHasher } from './disks/hasher.js';
 import type { Changes } from './events.js';
@@ -17,6 +18,7 @@ import type { MachinePool } from './machines/pool.js';
 import type { PageServers } from './memory/page-servers.js';
 import type { Scratch } from './scratch.js';
 import type { IdleTimers } from './timers.js';
+import type { Claim } from './volumes/attachment.js';
 
 /** Keeps the chains of disks short. */
 export interface ChainKeeper {
@@ -36,6 +38,12 @@ export interface MemoryKeeper {
   close(): Promise<void>;
 }
 
+/** Sees to it that a volume has one writer, or readers only. */
+export interface VolumeKeeper {
+  /** Takes the volumes of a box for the machine that it is about to get. Throws `conflict`, naming who has one. */
+  claim(row: BoxRow): Promise<Claim>;
+}
+
 /** What every part of an engine shares. */
 export interface EngineContext {
   readonly paths: HomePaths;
@@ -50,6 +58,7 @@ export interface EngineContext {
   readonly pageServers: PageServers;
   /** Boxes whose machine runs now. */
   readonly live: LiveBoxes;
+  readonly infos: BoxInfos;
   /** What is under way on which box; in memory only, so that a crash leaves none behind. */
   readonly activities: Map<string, BoxActivity>;
   /** Serialises what changes one box. */
@@ -61,6 +70,8 @@ export interface EngineContext {
   readonly hasher: LayerHasher;
   readonly merger: MemoryKeeper;
   readonly images: ImageStore;
+  /** Who may have which volume. */
+  readonly volumes: VolumeKeeper;
   readonly timers: IdleTimers;
   readonly counters: Counters;
   readonly logger: Logger;

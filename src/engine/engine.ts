@@ -1,4 +1,4 @@
-import type { Runtime } from '../api/index.js';
+import type { BoxActivity, Runtime } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
 import { messageOf } from '../errors.js';
@@ -6,6 +6,7 @@ import { findQemu } from '../machine/index.js';
 import { type Database, GroupCommit, openDatabase } from '../store/index.js';
 import { prepareAssets } from './assets.js';
 import { idleBoxDue } from './boxes/idle.js';
+import { BoxInfos } from './boxes/infos.js';
 import type { EngineContext } from './context.js';
 import { Counters } from './counters.js';
 import { Flattener } from './disks/flattener.js';
@@ -26,6 +27,7 @@ import { recover } from './recovery.js';
 import { EngineRuntime } from './runtime.js';
 import { Scratch } from './scratch.js';
 import { IdleTimers } from './timers.js';
+import { VolumeClaims } from './volumes/claims.js';
 
 /** How an engine is opened. */
 export interface EngineOptions {
@@ -136,20 +138,22 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     size: options.poolSize ?? defaultPool.size,
     idleMs: options.poolIdleMs ?? defaultPool.idleMs,
   };
+  const state = { live: new LiveBoxes(), activities: new Map<string, BoxActivity>() };
   const ctx: EngineContext = {
     ...needs,
     goldens: new Goldens(needs),
     pool: new MachinePool(needs, pool),
     pageServers: new PageServers(scratch, logger, pool),
-    live: new LiveBoxes(),
+    ...state,
+    infos: new BoxInfos({ ...needs, ...state }),
     merger: new MemoryMerger(() => ctx),
-    activities: new Map(),
     boxLocks: new KeyedMutex(),
     gc: new GarbageCollector({ db, layers, paths, scratch, images: images.contents, logger }),
     scratch,
     flattener: new Flattener(() => ctx),
     hasher: new LayerHasher({ db, layers, logger }),
     images,
+    volumes: new VolumeClaims(db),
     counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
     events: newChanges(),

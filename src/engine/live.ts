@@ -1,5 +1,6 @@
 import type { AgentClient } from '../guest/index.js';
 import type { Machine } from '../machine/index.js';
+import { CommandLines } from './exec/command-lines.js';
 
 /** Where the memory of a running machine came from: what its next capture is compared with. */
 export interface MachineMemory {
@@ -28,8 +29,7 @@ export interface LiveBox {
   /** A number that exists only in the box's memory. */
   readonly run: string;
   readonly memory: MachineMemory;
-  /** Command lines of executions started by this engine, by id; the agent keeps the first word only. */
-  readonly commands: Map<string, readonly string[]>;
+  readonly commands: CommandLines;
   /** What the guest's processors had done when they were last looked at. */
   readonly cpu: { last?: { readonly busyMs: number; readonly uptimeMs: number } };
 }
@@ -38,7 +38,7 @@ export interface LiveBox {
 export function newLiveBox(
   parts: Pick<LiveBox, 'boxId' | 'machineId' | 'machine' | 'agent' | 'run' | 'memory'>,
 ): LiveBox {
-  return { ...parts, commands: new Map(), cpu: {} };
+  return { ...parts, commands: new CommandLines(), cpu: {} };
 }
 
 /** The boxes that run now. */

@@ -21,7 +21,7 @@ import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { EngineBox } from './boxes/box.js';
 import { createBox } from './boxes/create.js';
 import { checkLegal } from './boxes/locked.js';
-import { findRow, infoOf } from './boxes/rows.js';
+import { findRow } from './boxes/rows.js';
 import { stopBox } from './boxes/stop.js';
 import type { EngineContext } from './context.js';
 import { importBox } from './disks/import.js';
@@ -29,12 +29,13 @@ import { verifyHome } from './disks/verify.js';
 import { eventsOf } from './events.js';
 import { EngineImages } from './images/images.js';
 import { EngineTemplates } from './memory/templates.js';
-import { notYet } from './not-yet.js';
+import { EngineVolumes } from './volumes/volumes.js';
 
 /** One tenant's view of an engine. */
 export class EngineRuntime implements Runtime {
   readonly images: Images;
   readonly templates: Templates;
+  readonly volumes: Volumes;
   readonly #ctx: EngineContext;
   readonly #tenant: string;
   /** Boxes made here that end with this runtime. */
@@ -48,10 +49,7 @@ export class EngineRuntime implements Runtime {
     this.#tenant = tenant;
     this.images = new EngineImages(ctx, tenant);
     this.templates = new EngineTemplates(ctx, tenant);
-  }
-
-  get volumes(): Volumes {
-    throw notYet('volumes');
+    this.volumes = new EngineVolumes(ctx, tenant);
   }
 
   async create(options: CreateOptions): Promise<Box> {
@@ -83,12 +81,8 @@ export class EngineRuntime implements Runtime {
   }
 
   async list(options: CallOptions & { readonly status?: BoxStatus } = {}): Promise<BoxInfo[]> {
-    let query = this.#ctx.db.selectFrom('boxes').selectAll().where('tenant', '=', this.#tenant);
-    if (options.status) query = query.where('status', '=', options.status);
     throwIfCancelled(options.signal, 'the listing of boxes');
-    const rows = await query.orderBy('created_at').orderBy('id').execute();
-    throwIfCancelled(options.signal, 'the listing of boxes');
-    return await abortable(Promise.all(rows.map((row) => infoOf(this.#ctx, row))), options.signal);
+    return await abortable(this.#ctx.infos.list(this.#tenant, options.status), options.signal);
   }
 
   async remove(idOrName: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {

@@ -212,7 +212,11 @@ export class AgentFiles {
     options: RequestOptions = {},
   ): { stream: GuestReadable; answer: Promise<Answer> } {
     const stream = this.#connection.newReadable();
-    const answer = this.#call(op, { ...args, stream: stream.id }, { timeoutMs: 0, ...options });
+    const answer = this.#call(
+      op,
+      { ...args, stream: stream.id },
+      { ...options, timeoutMs: options.timeoutMs ?? 0 },
+    );
     answer.catch((error: CryoboxError) => stream.fail(error));
     return { stream, answer };
   }
@@ -224,7 +228,11 @@ export class AgentFiles {
     options: RequestOptions,
   ): Promise<Answer> {
     const stream = this.#connection.newWritable();
-    const answer = this.#call(op, { ...args, stream: stream.id }, { timeoutMs: 0, ...options });
+    const answer = this.#call(
+      op,
+      { ...args, stream: stream.id },
+      { ...options, timeoutMs: options.timeoutMs ?? 0 },
+    );
     answer.catch((error: CryoboxError) => stream.fail(error));
     const sent = pipeline(source, stream);
     const [answered, upload] = await Promise.allSettled([answer, sent]);

@@ -47,6 +47,15 @@ interface RootMount {
   readonly resolvConf?: string;
 }
 
+/** A volume and where it goes. */
+interface VolumePlace {
+  /** Serial number of its disk. */
+  readonly serial: string;
+  /** Absolute; made when it is not there. */
+  readonly path: string;
+  readonly readOnly: boolean;
+}
+
 /** What to do after a restore, before the box takes an execution. */
 export interface ConfigureOptions {
   readonly identity: Identity;
@@ -128,6 +137,14 @@ export class AgentSystem {
       run: typeof run === 'string' ? run : null,
       stagesMs: (answer?.stagesMs ?? {}) as Record<string, number>,
     };
+  }
+
+  /**
+   * Mounts a volume. Throws `invalid_state` when it is to be read-only and was not unmounted in order, `not_found` when
+   * the machine has no such disk, `storage_error` when it holds no sound file system.
+   */
+  async mountVolume(mount: VolumePlace, request: RequestOptions = {}): Promise<void> {
+    await this.#call('volume.mount', { ...mount }, request);
   }
 
   /** Round trip; the answer is what was sent. */

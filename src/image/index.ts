@@ -1,6 +1,7 @@
 export { buildBaseDisk, type LayerSource } from './base-disk.js';
 export { buildDebianImage } from './build.js';
 export type { ImageConfig } from './config.js';
+export { buildEmptyDisk } from './empty-disk.js';
 export { type Image, layerSources, loadImage } from './image.js';
 export { importImage } from './import.js';
 export { defaultLimits as defaultImageLimits } from './limits.js';

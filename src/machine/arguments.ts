@@ -1,5 +1,5 @@
 import type { Accelerator, MachineShape } from './shape.js';
-import { diskSlotBytes, hostArchitecture, spareRootPorts } from './shape.js';
+import { diskSlotBytes, hostArchitecture, volumeSlots } from './shape.js';
 
 /** Names of the files in a machine's private directory; QEMU gets only names relative to it. */
 export const machineFiles = {
@@ -15,8 +15,11 @@ export const machineFiles = {
   guard: 'guard.so',
 } as const;
 
-/** The two disks every machine has; the name is that of the block node that the guest's device reads. */
+/** The disks of every box; the name is that of the block node that the guest's device reads. */
 export type DiskSlot = 'guest' | 'disk';
+
+/** Where a volume goes: named as the disks are, and empty in a box without volumes. */
+export type VolumeSlot = (typeof volumeSlots)[number];
 
 /** Where a machine's memory comes from. */
 export type RamSource =
@@ -91,20 +94,19 @@ function control(): string[] {
 }
 
 function diskDevices(): string[] {
-  const slots: DiskSlot[] = ['guest', 'disk'];
-  return slots.flatMap((slot) => [
+  return (['guest', 'disk'] satisfies DiskSlot[]).flatMap((slot) => slotDevice(slot));
+}
+
+function slotDevice(slot: DiskSlot | VolumeSlot, more = ''): string[] {
+  return [
     // The device reads a raw node whose child is exchanged before the state is loaded.
     ...['-blockdev', `driver=null-co,node-name=${slot}-empty,size=${diskSlotBytes},read-zeroes=on`],
     ...['-blockdev', `driver=raw,node-name=${slot},file=${slot}-empty`],
-    ...['-device', `virtio-blk-pci,id=${slot}-device,drive=${slot},serial=${slot}`],
-  ]);
+    ...['-device', `virtio-blk-pci,id=${slot}-device,drive=${slot},serial=${slot}${more}`],
+  ];
 }
 
 function otherDevices({ outbound }: MachineSpec): string[] {
-  const ports = Array.from({ length: spareRootPorts }, (_, index) => [
-    '-device',
-    `pcie-root-port,id=spare${index},chassis=${index + 1},slot=${index + 1}`,
-  ]);
   return [
     ...['-chardev', `socket,id=agent,path=${machineFiles.agentSocket},server=on,wait=off`],
     ...[
@@ -117,7 +119,8 @@ function otherDevices({ outbound }: MachineSpec): string[] {
     ...['-device', `virtio-net-pci,id=nic,netdev=network,mac=${goldenMac},romfile=`],
     ...['-object', 'rng-builtin,id=entropy', '-device', 'virtio-rng-pci,id=rng,rng=entropy'],
     ...['-device', 'vmgenid,guid=auto,id=generation'],
-    ...ports.flat(),
+    // One queue, however many processors: most of these stay empty, and each queue takes memory of the guest.
+    ...volumeSlots.flatMap((slot) => slotDevice(slot, ',num-queues=1')),
   ];
 }
 

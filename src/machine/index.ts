@@ -1,4 +1,11 @@
-export { type DiskSlot, type MachineSpec, machineFiles, qemuArguments, type RamSource } from './arguments.js';
+export {
+  type DiskSlot,
+  type MachineSpec,
+  machineFiles,
+  qemuArguments,
+  type RamSource,
+  type VolumeSlot,
+} from './arguments.js';
 export {
   activeHeads,
   attachDisk,
@@ -15,6 +22,13 @@ export { Machine, type MachineFile } from './machine.js';
 export { hostBootId, identify, isAlive, killProcess, type ProcessIdentity } from './process.js';
 export { findQemu, type QemuBinary } from './qemu.js';
 export { QmpClient } from './qmp.js';
-export { type Accelerator, hostArchitecture, type MachineShape } from './shape.js';
+export {
+  type Accelerator,
+  deviceListVersion,
+  hostArchitecture,
+  type MachineShape,
+  volumeSlots,
+} from './shape.js';
 export { loadLazily, loadState, saveDeviceState, saveDevices, streamState } from './state.js';
 export { newMachineUser } from './user.js';
+export { attachVolume } from './volume.js';

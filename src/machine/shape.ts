@@ -82,5 +82,11 @@ export function hostArchitecture(): Architecture {
 /** Size of the slots that disks stand in: any smaller disk fits, since a guest sees this size from its golden machine. */
 export const diskSlotBytes = 1024 ** 4;
 
-/** Root ports kept free for volumes plugged in after a restore. */
-export const spareRootPorts = 4;
+/** Where volumes go; a box has at most as many. Named so that the guest's kernel calls the first `vdc`. */
+export const volumeSlots = ['volume0', 'volume1', 'volume2', 'volume3'] as const;
+
+/**
+ * Raised with every change of the devices of a machine: a memory fits only a machine with the same ones. 1: root ports
+ * kept free in the place of the slots for volumes.
+ */
+export const deviceListVersion = 2;

@@ -244,11 +244,12 @@ export class Mount {
         .type(answer.contentType ?? octets)
         .send(bytes);
     }
-    if (answer.json === undefined) return reply.code(answer.status ?? 204).send();
+    const text = answer.jsonText ?? JSON.stringify(answer.json);
+    if (text === undefined) return reply.code(answer.status ?? 204).send();
     return reply
       .code(answer.status ?? 200)
       .type(jsonMedia)
-      .send(JSON.stringify(answer.json));
+      .send(text);
   }
 
   #fail(thrown: unknown, request: FastifyRequest, reply: FastifyReply, route: Route): FastifyReply {

@@ -31,12 +31,14 @@ export interface Call<Params = unknown, Query = unknown, Body = unknown> {
 /** Takes the progress of a long operation. */
 export type OnProgress = (progress: Progress) => void;
 
-/** What a route answers with. No `json` and no `bytes`: an empty body. */
+/** What a route answers with. No `json`, `jsonText` and `bytes`: an empty body. */
 export interface Answer {
   /** @default 200 with a body, 204 without */
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly json?: unknown;
+  /** JSON that is text already. */
+  readonly jsonText?: string;
   readonly bytes?: ByteSource;
   /** Of `bytes`. @default 'application/octet-stream' */
   readonly contentType?: string;

@@ -41,6 +41,35 @@ export async function openDatabase(path: string): Promise<Database> {
   }
 }
 
+/** Statements kept ready; the engine has about a hundred, and those with lists of ids vary in length. */
+const maxStatements = 300;
+
+/**
+ * What takes effect when it is run. A pragma may do so when it is prepared (SQLite, "PRAGMA Statements"): one kept
+ * ready would change nothing the second time.
+ */
+const isKept = (sql: string): boolean =>
+  /^(select|insert|update|delete|savepoint|release|begin|commit)\b/i.test(sql);
+
+/** Keeps statements ready by their text: to prepare one takes as long as to run it. */
+function preparing(database: SqliteDatabase.Database): (sql: string) => SqliteDatabase.Statement {
+  const ready = new Map<string, SqliteDatabase.Statement>();
+  return (sql) => {
+    if (!isKept(sql)) return database.prepare(sql);
+    const known = ready.get(sql);
+    ready.delete(sql);
+    const statement = known ?? database.prepare(sql);
+    ready.set(sql, statement);
+    if (ready.size > maxStatements) {
+      for (const oldest of ready.keys()) {
+        ready.delete(oldest);
+        break;
+      }
+    }
+    return statement;
+  };
+}
+
 /** SQLite rolls a transaction back by itself when the disk is full: that is not done twice. */
 class Dialect extends SqliteDialect {
   readonly #config: SqliteDialectConfig & { readonly database: SqliteDatabase.Database };
@@ -52,11 +81,12 @@ class Dialect extends SqliteDialect {
 
   override createDriver(): Driver {
     const { database } = this.#config;
+    const prepare = preparing(database);
     return new (class extends SqliteDriver {
       override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
         if (database.inTransaction) await super.rollbackTransaction(connection);
       }
-    })(this.#config);
+    })({ database: { prepare, close: () => database.close() } });
   }
 }
 

@@ -14,4 +14,5 @@ export type {
   Schema,
   SnapshotRow,
   TemplateRow,
+  VolumeRow,
 } from './schema.js';

@@ -92,6 +92,8 @@ interface GoldenTable {
   boot_ms: Fixed<number>;
   /** Versioned name, such as `pc-q35-7.2`; empty: of an earlier format. */
   machine_type: Fixed<string>;
+  /** Version of the list of devices. */
+  devices: Fixed<number>;
   created_at: Fixed<Time>;
 }
 
@@ -151,6 +153,10 @@ interface MemoryTable {
   qemu_version: Fixed<string>;
   machine_type: Fixed<string>;
   cpu_model: Fixed<string>;
+  /** Version of the list of devices. */
+  devices: Fixed<number>;
+  /** The volumes that are mounted in it: VolumeStamps. */
+  volumes: Fixed<Json>;
   kernel_version: Fixed<string>;
   assets_key: Fixed<string>;
   /** The number that is in the memory; empty: it came in an archive, so whoever goes on from it is a new box. */
@@ -169,6 +175,26 @@ interface TemplateTable {
   disk_size_gb: Fixed<number>;
   /** A BoxConfig. */
   config: Fixed<Json>;
+}
+
+interface VolumeTable {
+  id: Fixed<string>;
+  tenant: Fixed<string>;
+  name: Fixed<string>;
+  created_at: Fixed<Time>;
+  /** Its disk: `raw`, a head. */
+  layer_id: Fixed<string>;
+  size_bytes: Fixed<number>;
+}
+
+/** A volume of a box. */
+interface BoxVolumeTable {
+  box_id: Fixed<string>;
+  /** Number of the machine's slot that it goes into. */
+  slot: Fixed<number>;
+  volume_id: Fixed<string>;
+  guest_path: Fixed<string>;
+  read_only: Fixed<Flag>;
 }
 
 interface MachineTable {
@@ -238,6 +264,8 @@ export interface Schema {
   machines: MachineTable;
   memories: MemoryTable;
   templates: TemplateTable;
+  volumes: VolumeTable;
+  box_volumes: BoxVolumeTable;
   counters: CounterTable;
   meta: MetaTable;
   api_keys: ApiKeyTable;
@@ -264,5 +292,7 @@ export type SnapshotRow = Selectable<SnapshotTable>;
 export type MemoryRow = Selectable<MemoryTable>;
 /** A template as it is stored. */
 export type TemplateRow = Selectable<TemplateTable>;
+/** A volume as it is stored. */
+export type VolumeRow = Selectable<VolumeTable>;
 /** A machine as it is stored. */
 export type MachineRow = Selectable<MachineTable>;

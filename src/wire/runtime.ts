@@ -17,6 +17,7 @@ import {
   numberOrNull,
   text,
   textOrNull,
+  texts,
 } from './json.js';
 
 /** `RuntimeMetrics` of the v1 contract, section 1.5. */
@@ -84,6 +85,8 @@ export function volumeToJson(info: VolumeInfo): JsonObject {
     created_at: info.createdAt.toISOString(),
     updated_at: info.createdAt.toISOString(),
     size_bytes: info.sizeBytes,
+    used_bytes: info.usedBytes,
+    box_ids: info.boxes,
     state: 'ready',
   };
 }
@@ -96,6 +99,8 @@ export function volumeFromJson(value: unknown): VolumeInfo {
     name: textOrNull(json, 'name') ?? text(json, 'id'),
     createdAt: date(json, 'created_at'),
     sizeBytes: number(json, 'size_bytes', 0),
+    usedBytes: number(json, 'used_bytes', 0),
+    boxes: texts(json, 'box_ids'),
   };
 }
 

@@ -157,6 +157,31 @@ describe('the official client', () => {
     await expect(box.copyOut('/no/such', join(host, 'x'))).rejects.toThrow(/^box not found: /);
   });
 
+  it('makes volumes, mounts them and keeps them apart from other tenants', async () => {
+    const made = await client.volumes.create('data');
+    expect(made).toMatchObject({ name: 'data', sizeBytes: 10 * 1024 ** 3 });
+    const unnamed = await client.volumes.create();
+    expect(unnamed.name).toBe(unnamed.id);
+    expect((await client.volumes.list()).map(({ id }) => id)).toEqual([made.id, unnamed.id]);
+    expect(await client.volumes.get(made.id)).toMatchObject({ name: 'data' });
+    expect(await stranger.volumes.list()).toEqual([]);
+    await expect(stranger.volumes.get(made.id)).rejects.toThrow(/^box not found: /);
+    await expect(client.volumes.create('data')).rejects.toThrow(/^already exists: /);
+    for (const managedVolume of ['data', made.id]) {
+      const options = { image: 'tiny', volumes: [{ managedVolume, guestPath: '/data' }] };
+      const each = await client.create(options, 'with-volume');
+      const { stdout } = await run(each, 'sh', ['-c', 'cat /data/log 2>&-; echo line >> /data/log']);
+      expect(stdout).toBe(managedVolume === 'data' ? '' : 'line\n');
+      await expect(client.create(options, 'second')).rejects.toThrow(/in use by box with-volume/);
+      await expect(client.volumes.remove(made.id)).rejects.toThrow(/^invalid state: /);
+      await client.remove('with-volume', true);
+    }
+    await client.volumes.remove(made.id);
+    await client.volumes.remove(made.id, true);
+    await client.volumes.remove(unnamed.id);
+    await expect(client.volumes.remove(made.id)).rejects.toThrow(/^box not found: /);
+  });
+
   it('reads metrics', async () => {
     expect((await box.metrics()).commandsExecutedTotal).toBeGreaterThan(0);
     const all = await client.metrics();

@@ -9,7 +9,7 @@ import { checkHome, compile, copyHome, pointsOf, runDriver, viewOf } from './cra
 let base: TestHome;
 let killed = 0;
 
-/** A stopped box `b` with the snapshots s1 and s2, data in each, and an archive. */
+/** A stopped box `b` with the snapshots s1 and s2, data in each, an archive, and a volume. */
 beforeAll(async () => {
   await compile();
   base = await newHome();
@@ -19,6 +19,7 @@ beforeAll(async () => {
   await runtime.images.remove('debian-python');
   const box = await runtime.create({ image: 'tiny', name: 'b', detach: true });
   await box.stop();
+  await runtime.volumes.create({ name: 'given', sizeGb: 1 });
   for (const [i, name] of ['s1', 's2'].entries()) {
     await writeBlocks(base.path, box.id, new Map([[i, i + 1]]));
     await box.snapshot.create(name);
@@ -87,6 +88,8 @@ it.each([
   'import',
   'remove',
   'create',
+  'volume-create',
+  'volume-remove',
 ])('survives a kill at every point of %s', { timeout: limitMs }, (act) => killEverywhere(base.path, act));
 
 it('removes what a killed export left outside of the home', { timeout: limitMs }, async () => {

@@ -24,7 +24,7 @@ export interface Kill {
   readonly hit: number;
 }
 
-/** What users see of a home: boxes and snapshots with the data in their disks, and archives. */
+/** What users see of a home: boxes and snapshots with the data in their disks, volumes, and archives. */
 export type View = Record<string, string>;
 
 /** Whether every point is tried, or every third: all take minutes. */
@@ -111,6 +111,12 @@ export async function viewOf(home: string): Promise<View> {
     for (const it of await snapshots.select(['snapshots.name', 'disk_layer', 'guest_layer']).execute()) {
       view[`snapshot ${it.name}`] = await blocksOf(db, home, it.disk_layer);
       await blocksOf(db, home, it.guest_layer);
+    }
+  });
+  await withDatabase(home, async (db) => {
+    for (const volume of await db.selectFrom('volumes').selectAll().execute()) {
+      const { size } = await stat(join(home, 'layers', volume.layer_id));
+      view[`volume ${volume.name}`] = `${size} of ${volume.size_bytes} bytes`;
     }
   });
   const out = await readdir(join(home, 'out')).catch(() => []);

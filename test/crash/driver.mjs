@@ -28,6 +28,8 @@ const acts = {
     await (await box(runtime)).export(`${home}/out/e.boxsnap`, { memory: true }),
   'import-memory': async (runtime) =>
     await runtime.import(`${home}/out/given.boxsnap`, { name: 'i', memory: true }),
+  'volume-create': async (runtime) => await runtime.volumes.create({ name: 'new', sizeGb: 1 }),
+  'volume-remove': async (runtime) => await runtime.volumes.remove('given'),
   open: async () => undefined,
 };
 

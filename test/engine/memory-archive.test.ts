@@ -16,10 +16,10 @@ import { failureOf, TestEngine } from './support.js';
 const home = new TestEngine();
 const elsewhere = new TestEngine();
 
-/** 20 MB of random bytes, a counter that goes on, and the bytes' hash when it is asked for. */
+/** 8 MB of random bytes, a counter that goes on, and the bytes' hash when it is asked for. */
 const program = `
 import os, time, hashlib
-data = os.urandom(20_000_000)
+data = os.urandom(8_000_000)
 open('/root/hash', 'w').write(hashlib.sha256(data).hexdigest())
 n = 0
 while True:
@@ -47,24 +47,23 @@ async function started(name: string): Promise<Box> {
   return box;
 }
 
-/** What is the same only in the same processes: pid and start time; throws unless their memory is right. */
-async function processOf(box: Box): Promise<string> {
-  const n = Number(await text(box, 'cat /tmp/n'));
-  await text(box, `until [ $(cat /tmp/n) -gt ${n + 2} ]; do sleep 0.05; done`);
-  await text(box, 'rm -f /root/checked; touch /root/check; until [ -e /root/checked ]; do sleep 0.05; done');
-  return await text(box, 'cmp /root/hash /root/checked; p=$(pidof python3); cut -d" " -f1,22 /proc/$p/stat');
-}
+/** What is the same only in the same processes: pid and start time; throws unless they go on and have their memory. */
+const processOf = (box: Box): Promise<string> =>
+  text(
+    box,
+    `n=$(cat /tmp/n); until [ $(cat /tmp/n) -gt $((n + 2)) ]; do sleep 0.05; done
+    rm -f /root/checked; touch /root/check; until [ -e /root/checked ]; do sleep 0.05; done
+    cmp /root/hash /root/checked; cut -d" " -f1,22 /proc/$(pidof python3)/stat`,
+  );
 
 /** What tells boxes apart. */
-const identityOf = (box: Box): Promise<string[]> =>
-  Promise.all(
-    [
-      'cat /etc/machine-id',
-      'hostname',
-      'cat /sys/class/net/eth0/address',
-      'head -c 16 /dev/urandom | od -x',
-    ].map((script) => text(box, script)),
-  );
+const identityOf = async (box: Box): Promise<string[]> =>
+  (
+    await text(
+      box,
+      'cat /etc/machine-id; hostname; cat /sys/class/net/eth0/address; cat /proc/sys/kernel/random/uuid',
+    )
+  ).split('\n');
 
 describe('a box exported with memory', () => {
   it('goes on in another home, as a box of its own', { timeout: 240_000 }, async () => {
@@ -80,7 +79,7 @@ describe('a box exported with memory', () => {
 
     const box = await elsewhere.runtime.import(archive, { name: 'copy', memory: true });
     expect(await box.info()).toMatchObject({ name: 'copy', status: 'paused', pid: null, failure: null });
-    expect((await box.info()).storage.memoryBytes).toBeGreaterThan(20_000_000);
+    expect((await box.info()).storage.memoryBytes).toBeGreaterThan(8_000_000);
     expect(await box.resume()).toMatchObject({ pager: 'mmap', resumed: true });
     expect(await processOf(box)).toBe(before);
     expect(Number(await text(box, 'cat /tmp/n'))).toBeLessThan(n + 1000);
@@ -99,10 +98,7 @@ describe('a box exported with memory', () => {
     expect((await identityOf(box)).slice(0, 3)).toEqual(second.slice(0, 3));
     expect((await box.info()).run).toBe(newRun);
     expect(await elsewhere.runtime.verify()).toMatchObject({ ok: true, problems: [] });
-
-    // The source was not touched.
-    expect(await processOf(source)).toBe(before);
-    expect((await source.info()).run).toBe(run);
+    expect((await source.info()).status).toBe('paused');
     await source.remove({ force: true });
     await box.remove({ force: true });
   });
@@ -190,7 +186,7 @@ describe('an archive with memory', () => {
 
   /** The archive with other facts or members, well-formed. */
   async function remade(change: {
-    readonly memory?: Readonly<Record<string, string>>;
+    readonly memory?: Readonly<Record<string, string | number>>;
     readonly memoryMiB?: number;
     readonly replace?: Readonly<Record<string, MemberSource | null>>;
   }): Promise<string> {
@@ -229,6 +225,7 @@ describe('an archive with memory', () => {
         cpuModel: expect.any(String),
         kernelVersion: expect.any(String),
         assetsKey: expect.any(String),
+        devices: expect.any(Number),
       },
     });
     const names = parts.members.map(({ name }) => name);
@@ -259,6 +256,7 @@ describe('an archive with memory', () => {
     for (const [fact, value, words] of [
       ['qemuVersion', '0.1', 'QEMU version 0.1'],
       ['machineType', 'pc-q35-1.0', 'machine type pc-q35-1.0'],
+      ['devices', 1, 'list of devices 1'],
     ] as const) {
       const box = await elsewhere.runtime.import(await remade({ memory: { [fact]: value } }), {
         memory: true,

@@ -9,7 +9,7 @@ const create = createCommand({
   name: 'create',
   summary: 'make a volume and print its name',
   args: { name: optional('name', 'name of the volume (default: a new one)') },
-  options: { size: value('--size <size>', 'size in GiB', parseDiskGb) },
+  options: { size: value('--size <size>', 'size in GiB (default: 10)', parseDiskGb) },
   async handler(context, { name }, { size }) {
     const { volumes } = await context.runtime();
     const made = await volumes.create({ name, sizeGb: size, signal: context.signal });
@@ -29,6 +29,8 @@ const list = createCommand({
       { header: 'ID', cell: (it) => it.id },
       { header: 'NAME', cell: (it) => it.name },
       { header: 'SIZE', cell: (it) => formatBytes(it.sizeBytes), align: 'right' },
+      { header: 'USED', cell: (it) => formatBytes(it.usedBytes), align: 'right' },
+      { header: 'BOXES', cell: (it) => it.boxes.join(', ') },
       { header: 'CREATED', cell: (it) => formatAge(it.createdAt) },
     ]);
   },
@@ -38,7 +40,7 @@ const remove = createCommand({
   name: 'rm',
   summary: 'remove volumes',
   args: { names: several('volume', 'names or ids') },
-  options: { force: flag('-f, --force', 'also while a box has them') },
+  options: { force: flag('-f, --force', 'no error when there is none') },
   handler: (context, { names }, { force }) =>
     forEachTarget(context, names, async (target) => {
       const { volumes } = await context.runtime();

@@ -33,7 +33,7 @@ import { readConsole } from './console.js';
 import { armTimers } from './idle.js';
 import { exclusively } from './locked.js';
 import { boxMetrics } from './metrics.js';
-import { infoOf, requireRow } from './rows.js';
+import { requireRow } from './rows.js';
 import { startBox } from './start.js';
 import { removeBox, stopBox } from './stop.js';
 import { dialBox, useBox } from './use.js';
@@ -60,7 +60,7 @@ export class EngineBox implements Box {
   }
 
   async info(): Promise<BoxInfo> {
-    return await infoOf(this.#ctx, await requireRow(this.#ctx.db, this.id));
+    return await this.#ctx.infos.of(await requireRow(this.#ctx.db, this.id));
   }
 
   async metrics(): Promise<BoxMetrics> {

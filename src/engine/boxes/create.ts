@@ -5,6 +5,7 @@ import { type BoxRow, isUniqueViolation, type LayerRow } from '../../store/index
 import type { EngineContext } from '../context.js';
 import type { Golden } from '../machines/golden.js';
 import { createFromTemplate } from '../memory/templates.js';
+import { mountsOf, resolveMounts } from '../volumes/attachments.js';
 import type { BoxConfig } from './config.js';
 import { armTimers } from './idle.js';
 import { nameTaken, refuseTakenName } from './names.js';
@@ -18,7 +19,6 @@ import { checkCreateOptions } from './validate.js';
 /** Makes a box from an image and starts it; when it does not start, nothing of it is left. Returns its row. */
 export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
   checkCreateOptions(options);
-  refuseWhatIsNotThereYet(options);
   return await onlyOnce(ctx, tenant, options.operationId, (id) => createNew(ctx, tenant, id, options));
 }
 
@@ -56,11 +56,12 @@ async function storeBox(
     ctx.goldens.get(shape),
     ctx.images.disks.get(image.row, diskSizeGb, options),
   ]);
+  const volumes = await resolveMounts(ctx, tenant, options.volumes);
   const heads = await newHeads(ctx, golden, disk, diskSizeGb);
   const stored = newRow({
     id,
     tenant,
-    options,
+    options: { ...options, volumes: mountsOf(volumes) },
     diskSizeGb,
     imageReference: image.row.reference,
     config: image.config,
@@ -68,7 +69,7 @@ async function storeBox(
     heads,
   });
   try {
-    await insertBox(ctx, stored, heads);
+    await insertBox(ctx, stored, heads, volumes);
   } catch (error) {
     await ctx.layers.remove(heads.guest.id);
     await ctx.layers.remove(heads.disk.id);
@@ -91,13 +92,6 @@ async function bringUp(ctx: EngineContext, row: BoxRow, signal: AbortSignal | un
       ctx.activities.delete(row.id);
     }
   });
-}
-
-/** Options of the contract whose room is not built yet are refused by name, never ignored. */
-function refuseWhatIsNotThereYet(options: CreateOptions): void {
-  if (options.volumes && options.volumes.length > 0) {
-    throw new CryoboxError('unsupported', 'volumes are not supported yet');
-  }
 }
 
 interface RowFacts {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { CryoboxError, messageOf } from '../../errors.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../../errors.js';
 import type { AgentClient } from '../../guest/index.js';
 import { type BoxRow, type Database, hold, holdOnly, type LayerRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
@@ -8,13 +8,17 @@ import { type LiveBox, newLiveBox } from '../live.js';
 import type { Golden } from '../machines/golden.js';
 import { goldenSpec } from '../machines/pool.js';
 import { goldenSource, restoreMachine } from '../machines/restore.js';
+import { mountVolumes } from '../volumes/attach.js';
+import type { Attachment } from '../volumes/attachment.js';
+import { insertAttachments } from '../volumes/attachments.js';
 import { guestNetwork, hostnameOf, hostsFile, newMac } from './identity.js';
 import { configOf, updateBox } from './rows.js';
 import { watchMachine } from './watch.js';
 
 const bytesPerGb = 1024 ** 3;
 
-/** Gives a box a machine: restores the golden machine of its shape on the box's disks. Throws `machine_failed`. */
+/** Gives a box a machine: restores the golden machine of its shape on the box's disks and volumes. Throws
+ * `machine_failed`, `conflict` when another box has one of its volumes, `invalid_state` when one cannot be mounted. */
 export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox> {
   // Two machines on one disk would destroy it.
   if (ctx.live.get(row.id)) throw new CryoboxError('internal', `box ${row.id} has a machine already`);
@@ -23,17 +27,21 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
     stages[stage] = Math.round(durationMs * 10) / 10;
   };
   const started = performance.now();
+  using claim = await ctx.volumes.claim(row);
+  const { attachments: volumes } = claim;
   const golden = await ctx.goldens.get({ cpus: row.cpus, memoryMiB: row.memory_mib });
   const guestHead = await guestHeadFor(ctx, row, golden);
   const outbound = configOf(row).network.outbound === 'enabled';
   onStage('prepare', performance.now() - started);
   const heads = { guest: guestHead, disk: row.disk_head };
   await ctx.layers.sync([guestHead, row.disk_head]);
-  const restored = await restoreMachine(ctx, { source: goldenSource(ctx, golden, outbound), heads, onStage });
+  const source = goldenSource(ctx, golden, outbound);
+  const restored = await restoreMachine(ctx, { source, heads, volumes, onStage });
   const { id: machineId, machine, agent } = restored;
   try {
     const configuring = performance.now();
     const run = await configure(agent, row, outbound);
+    await mountVolumes(agent, volumes);
     onStage('configure', performance.now() - configuring);
     onStage('total', performance.now() - started);
     await ctx.db.updateTable('machines').set({ box_id: row.id }).where('id', '=', machineId).execute();
@@ -56,6 +64,7 @@ export async function startBox(ctx: EngineContext, row: BoxRow): Promise<LiveBox
     agent.close();
     await machine.kill();
     await ctx.db.deleteFrom('machines').where('id', '=', machineId).execute();
+    if (isCryoboxError(error, 'invalid_state')) throw error;
     throw new CryoboxError('machine_failed', `cannot start box ${row.id}: ${messageOf(error)}`, {
       cause: error,
     });
@@ -128,10 +137,12 @@ export async function insertBox(
   ctx: EngineContext,
   row: BoxRow,
   heads: { guest: LayerRow; disk: LayerRow },
+  volumes: readonly Attachment[],
 ): Promise<void> {
   await ctx.commits.run(async (tx) => {
     await tx.insertInto('layers').values([heads.guest, heads.disk]).execute();
     await tx.insertInto('boxes').values(row).execute();
+    await insertAttachments(tx, row.id, volumes);
     await hold(tx, `box:${row.id}`, [heads.guest.id, heads.disk.id]);
   });
 }

@@ -5,18 +5,21 @@ import type { BoxRow } from '../../store/index.js';
 import { release } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
+import { writesVolumes } from '../volumes/rules.js';
 import { announce, updateBox } from './rows.js';
 import { forgetMachine } from './watch.js';
 
 /** Time a guest gets to end its processes and write its disks. */
 export const stopTimeoutMs = 10_000;
+/** What of it processes get: the rest is for killing those that go on, and for writing the disks. */
+const graceShare = 0.7;
 
 /** Ends a box's processes in order, then its machine; a guest that does not end in time is cut off. */
 export async function stopBox(ctx: EngineContext, row: BoxRow, timeoutMs = stopTimeoutMs): Promise<void> {
   const live = ctx.live.get(row.id);
   if (live) {
     await updateBox(ctx, row.id, { status: 'stopping' });
-    await powerOff(live, timeoutMs);
+    await powerOff(live, { graceMs: timeoutMs * graceShare, timeoutMs });
     await endMachine(ctx, live);
     ctx.counters.add(row.tenant, 'boxesStoppedTotal');
   }
@@ -25,13 +28,16 @@ export async function stopBox(ctx: EngineContext, row: BoxRow, timeoutMs = stopT
   if (row.memory_id !== null) ctx.gc.soon();
 }
 
-async function powerOff(live: LiveBox, timeoutMs: number): Promise<void> {
+async function powerOff(
+  live: LiveBox,
+  { graceMs, timeoutMs }: { readonly graceMs: number; readonly timeoutMs: number },
+): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, timeoutMs);
   });
   // The agent has no chance to answer: the machine ends.
-  live.agent.system.powerOff({ timeoutMs }).catch(() => undefined);
+  live.agent.system.powerOff({ timeoutMs: Math.round(graceMs) }).catch(() => undefined);
   await Promise.race([live.machine.exited, late]);
   clearTimeout(timer);
 }
@@ -48,7 +54,11 @@ export async function endMachine(ctx: EngineContext, live: LiveBox): Promise<voi
 /** Removes a box: its row and what it holds go in one commit, the files afterwards. */
 export async function removeBox(ctx: EngineContext, row: BoxRow): Promise<void> {
   const live = ctx.live.get(row.id);
-  if (live) await endMachine(ctx, live);
+  if (live) {
+    // What it wrote to its volumes outlives it.
+    if (writesVolumes(row)) await powerOff(live, { graceMs: 0, timeoutMs: stopTimeoutMs });
+    await endMachine(ctx, live);
+  }
   await ctx.commits.run(async (tx) => {
     await release(tx, `box:${row.id}`);
     const snapshots = await tx.selectFrom('snapshots').select('id').where('box_id', '=', row.id).execute();

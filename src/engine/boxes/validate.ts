@@ -1,5 +1,6 @@
 import { boxLimits, type CreateOptions } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
+import { checkVolumeMounts } from '../volumes/check.js';
 
 const invalid = (message: string): CryoboxError => new CryoboxError('invalid_argument', message);
 
@@ -82,6 +83,7 @@ export function checkCreateOptions(options: CreateOptions): void {
   }
   checkEnv(options.env);
   checkLabels(options.labels);
+  checkVolumeMounts(options.volumes);
   if (options.workingDir !== undefined && !options.workingDir.startsWith('/')) {
     throw invalid(`workingDir must be an absolute path, got ${JSON.stringify(options.workingDir)}`);
   }

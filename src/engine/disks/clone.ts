@@ -4,9 +4,10 @@ import { type BoxRow, type Database, hold, isUniqueViolation, type LayerRow } fr
 import { checkLegal, exclusively } from '../boxes/locked.js';
 import { nameTaken, refuseTakenName } from '../boxes/names.js';
 import { newBoxRow } from '../boxes/new-row.js';
-import { announce, requireRow } from '../boxes/rows.js';
+import { announce, configOf, requireRow } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
+import { attachmentsOf, insertAttachments, mountsOf } from '../volumes/attachments.js';
 import { captureDisks } from './capture.js';
 import { copyDisk } from './copy.js';
 import { requireLayer } from './layers.js';
@@ -105,11 +106,15 @@ async function makeClone(
       guest: await newHead(ctx, from.guest, options, made),
       disk: await newHead(ctx, from.disk, options, made),
     };
-    const row = clonedRow(source, name, from, heads);
+    // A volume that is written has one writer: the clone comes without it.
+    const volumes = (await attachmentsOf(ctx.db, source)).filter(({ readOnly }) => readOnly);
+    const config = { ...configOf(source), volumes: mountsOf(volumes) };
+    const row = { ...clonedRow(source, name, from, heads), config: JSON.stringify(config) };
     await ctx.commits.run(async (tx) => {
       await from.confirm(tx);
       await tx.insertInto('layers').values(made).execute();
       await tx.insertInto('boxes').values(row).execute();
+      await insertAttachments(tx, row.id, volumes);
       await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
     });
     announce(ctx, row, 'created');

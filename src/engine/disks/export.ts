@@ -12,6 +12,7 @@ import type { EngineContext } from '../context.js';
 import { archivedMemory } from '../memory/archive.js';
 import { memoryMap } from '../memory/layers.js';
 import { takeMemory } from '../memory/snapshot.js';
+import { refuseVolumes } from '../volumes/rules.js';
 import { captureDisks } from './capture.js';
 import { openDisk } from './copy.js';
 import { slots } from './layers.js';
@@ -72,6 +73,7 @@ async function takeWhole(
   holder: Holder,
   letGo: () => Promise<void>,
 ): Promise<Exported> {
+  refuseVolumes(row, 'export the memory of', 'none');
   const { memory } = await takeMemory(
     ctx,
     row,
@@ -96,7 +98,7 @@ export async function exportBox(
   row: BoxRow,
   held: HeldBox,
   destination: string,
-  options: ExportOptions,
+  options: ExportOptions & { readonly durable?: boolean },
 ): Promise<string> {
   const path = await archivePath(row, destination);
   const chains: DiskChain[] = [];
@@ -107,12 +109,12 @@ export async function exportBox(
       chains.push(chain);
       members.push({ name: archiveMembers[slot], ...(await flattenStream(chain)) });
     }
-    const { compress, compressionLevel, signal, onProgress } = options;
+    const { compress, compressionLevel, durable, signal, onProgress } = options;
     await using memory = held.memory && (await archivedMemory(ctx, held.memory));
     members.push(...(memory?.members ?? []));
     const facts = { ...archiveFacts(row, options.includeMetadata ?? true), memory: memory?.facts };
     await using place = await ctx.scratch.takeBeside(path);
-    const packing = { compress, compressionLevel, signal, onProgress };
+    const packing = { compress, compressionLevel, durable, signal, onProgress };
     await writeArchive({ path, temporaryPath: place.path, members, facts, ...packing });
     return path;
   } finally {
@@ -131,7 +133,10 @@ export async function exportBytes(
   options: ExportOptions,
 ): Promise<ByteSource> {
   await using scratch = await ctx.scratch.take();
-  const path = await exportBox(ctx, row, held, join(scratch.path, 'archive'), options);
+  const path = await exportBox(ctx, row, held, join(scratch.path, 'archive'), {
+    ...options,
+    durable: false,
+  });
   const handle = await open(path, 'r');
   const stream = handle.createReadStream({ highWaterMark: readBytes, signal: options.signal });
   // It is an error of whoever reads; unread, it is nobody's.
@@ -159,7 +164,11 @@ function archiveFacts(row: BoxRow, includeMetadata: boolean): ArchiveFacts {
   const shape = { cpus: row.cpus, memoryMiB: row.memory_mib, diskSizeGb: row.disk_size_gb };
   const goldenKey = row.golden_key;
   if (!includeMetadata) return { shape, options: { goldenKey } };
-  // What is stored as JSON goes as it is; it holds no secrets.
-  const options = { goldenKey, config: JSON.parse(row.config), labels: JSON.parse(row.labels) };
+  // What is stored as JSON goes as it is; it holds no secrets. Volumes stay where they are.
+  const options = {
+    goldenKey,
+    config: { ...JSON.parse(row.config), volumes: [] },
+    labels: JSON.parse(row.labels),
+  };
   return { shape, options, image: row.image, ...(row.name === null ? {} : { boxName: row.name }) };
 }

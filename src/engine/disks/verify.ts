@@ -120,9 +120,11 @@ async function referenceProblems(ctx: EngineContext): Promise<Problem[]> {
     .selectFrom('snapshots')
     .select(['id', 'guest_layer', 'disk_layer'])
     .execute();
+  const volumes = await ctx.db.selectFrom('volumes').select(['id', 'layer_id']).execute();
   const needs = [
     ...boxes.map((it) => ({ holder: `box:${it.id}`, layers: [it.guest_head, it.disk_head] })),
     ...snapshots.map((it) => ({ holder: `snapshot:${it.id}`, layers: [it.guest_layer, it.disk_layer] })),
+    ...volumes.map((it) => ({ holder: `volume:${it.id}`, layers: [it.layer_id] })),
   ];
   const missing = needs.flatMap(({ holder, layers }) =>
     layers
@@ -131,7 +133,7 @@ async function referenceProblems(ctx: EngineContext): Promise<Problem[]> {
   );
   const known = new Set(needs.map(({ holder }) => holder));
   const vain = holds
-    .filter(({ holder }) => /^(box|snapshot):/.test(holder) && !known.has(holder))
+    .filter(({ holder }) => /^(box|snapshot|volume):/.test(holder) && !known.has(holder))
     .map(({ holder, layer_id }) => ({ what: layer_id, problem: `it is held by ${holder}, which is gone` }));
   return [...missing, ...vain];
 }

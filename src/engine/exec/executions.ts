@@ -36,7 +36,7 @@ export async function startExecution(
         { id, ...request, stdin: options.stdin === true },
         { signal: options.signal },
       );
-      live.commands.set(id, argv);
+      live.commands.started(id, argv, started.exit);
       ctx.counters.add(row.tenant, 'commandsExecutedTotal');
       ctx.counters.addToBox(boxId, { commands: 1 });
       return attached(ctx, boxId, started);

@@ -1,7 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Logger } from '../../base/log.js';
-import { type Accelerator, type MachineShape, type QemuBinary, qemuArguments } from '../../machine/index.js';
+import {
+  type Accelerator,
+  deviceListVersion,
+  type MachineShape,
+  type QemuBinary,
+  qemuArguments,
+} from '../../machine/index.js';
 import { type Database, type GoldenRow, hold, release } from '../../store/index.js';
 import type { GuestAssets } from '../assets.js';
 import type { HomePaths } from '../home.js';
@@ -64,6 +70,7 @@ export class Goldens {
           q('qemu_version', '!=', qemu.version),
           q('assets_key', '!=', assets.key),
           q('machine_type', '=', ''),
+          q('devices', '!=', deviceListVersion),
         ]),
       )
       .execute();
@@ -135,6 +142,7 @@ export class Goldens {
       guest_layer: files.guest.id,
       boot_ms: files.bootMs,
       machine_type: files.machineType,
+      devices: deviceListVersion,
       created_at: Date.now(),
     };
     await this.#publish(row, files);

@@ -2,6 +2,8 @@ import { CryoboxError, isCryoboxError, messageOf } from '../../errors.js';
 import { AgentClient } from '../../guest/index.js';
 import { attachDisk, type DiskSlot, loadState, type Machine } from '../../machine/index.js';
 import type { EngineContext } from '../context.js';
+import { attachVolumes } from '../volumes/attach.js';
+import type { Attachment } from '../volumes/attachment.js';
 import type { Golden } from './golden.js';
 import { goldenSpec, type WaitingMachine } from './pool.js';
 
@@ -18,6 +20,7 @@ export interface RestoreOptions {
   readonly source: StateSource;
   /** Layers that the machine writes. */
   readonly heads: Readonly<Record<DiskSlot, string>>;
+  readonly volumes: readonly Attachment[];
   /** Called with each stage's name and milliseconds. */
   readonly onStage: (stage: string, durationMs: number) => void;
 }
@@ -55,6 +58,7 @@ export async function restoreMachine(ctx: EngineContext, options: RestoreOptions
   const { machine } = waiting;
   try {
     await attachDisks(ctx, waiting, options.heads);
+    await attachVolumes(ctx, machine, options.volumes);
     stage('disks');
     await options.source.load(machine);
     stage('state');

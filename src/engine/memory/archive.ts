@@ -9,6 +9,7 @@ import { encodeDeviceState, MAX_DEVICE_STATE_BYTES, parseDeviceState } from '../
 import type { LayerRow, MemoryRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
 import { openMemory } from './layers.js';
+import { LayerDraft, type WrittenLayer } from './merged-layers.js';
 import { readState } from './source.js';
 
 /** Names of the members that are a memory, in the order they are written: the map holds hashes of the pages. */
@@ -31,6 +32,12 @@ const memoryFacts = z.strictObject({
   accelerator: z.enum(['kvm', 'tcg']),
   kernelVersion: fact,
   assetsKey: fact,
+  // Archives of before volumes do not say.
+  devices: z
+    .int()
+    .min(1)
+    .max(2 ** 31)
+    .default(1),
 });
 
 /** Facts about a memory in an archive, checked. */
@@ -55,6 +62,7 @@ export async function archivedMemory(ctx: EngineContext, memory: MemoryRow): Pro
       accelerator: memory.accelerator === 'kvm' ? 'kvm' : 'tcg',
       kernelVersion: memory.kernel_version,
       assetsKey: memory.assets_key,
+      devices: memory.devices,
     },
     members: [
       { name: memoryMembers.state, sizeBytes: state.length, open: () => once(() => state) },
@@ -121,36 +129,33 @@ export async function adoptMemory(
   const sha256 = members.find(({ name }) => name === memoryMembers.state)?.sha256 ?? null;
   const sealed = { parent_id: null, state: 'sealed', virtual_bytes: 0 };
   const state = { ...ctx.layers.newRow({ ...sealed, kind: 'device-state' }), sha256 };
-  const map = ctx.layers.newRow({ ...sealed, kind: 'memory-map' });
-  const pages = ctx.layers.newRow({
-    ...sealed,
-    kind: 'memory-flat',
-    parent_id: map.id,
-    virtual_bytes: box.memoryMiB * bytesPerMiB,
-  });
-  // The map first: the row of the pages refers to it.
-  made.push(state, map, pages);
+  made.push(state);
+  await using draft = new LayerDraft(ctx);
+  let pages: WrittenLayer;
   try {
     parseDeviceState(await readFile(pathOf(memoryMembers.state)));
     faultPoint('layer.write:before');
-    await adoptPortable({
-      from: { map: pathOf(memoryMembers.map), pages: pathOf(memoryMembers.pages) },
-      to: { map: ctx.layers.path(map.id), pages: ctx.layers.path(pages.id) },
-      layerId: pages.id,
-      ramBytes: box.memoryMiB * bytesPerMiB,
-      signal: box.signal,
-    });
+    pages = await draft.write((layerId, to) =>
+      adoptPortable({
+        from: { map: pathOf(memoryMembers.map), pages: pathOf(memoryMembers.pages) },
+        to,
+        layerId,
+        ramBytes: box.memoryMiB * bytesPerMiB,
+        signal: box.signal,
+      }),
+    );
     faultPoint('layer.write:after');
   } catch (error) {
     if (isCryoboxError(error, 'integrity')) throw invalidArchive(error.message, error);
     throw error;
   }
   Object.assign(state, await ctx.layers.publish(state, pathOf(memoryMembers.state)));
-  for (const row of [map, pages]) row.size_bytes = await ctx.layers.seal(row.id);
+  made.push(...pages.rows);
+  draft.keep();
   return {
     id: newId('mem'),
     created_at: Date.now(),
-    layer_id: pages.id,
+    layer_id: pages.map.layers[0] ?? '',
     state_layer: state.id,
     guest_layer: disks.guest.id,
     disk_layer: disks.disk.id,
@@ -164,6 +169,8 @@ export async function adoptMemory(
     cpu_model: facts.cpuModel,
     kernel_version: facts.kernelVersion,
     assets_key: facts.assetsKey,
+    devices: facts.devices,
+    volumes: '[]',
     run: '',
   };
 }

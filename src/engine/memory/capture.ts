@@ -6,6 +6,7 @@ import type { EngineContext } from '../context.js';
 import type { CapturedDisks } from '../disks/capture.js';
 import { reconcileHeads } from '../disks/reconcile.js';
 import type { LiveBox } from '../live.js';
+import { takeStamps, type VolumeStamp } from '../volumes/stamps.js';
 import { machineFacts } from './guard.js';
 import { openMemory } from './layers.js';
 import { type NewLayers, type Taken, takeMachine } from './moment.js';
@@ -47,7 +48,9 @@ export async function captureMachine(
     throw error;
   });
   let taken: Taken;
+  let volumes: VolumeStamp[];
   try {
+    volumes = await takeStamps(ctx, current);
     const goOn = options.goOn ? () => still.end() : undefined;
     taken = await takeMachine(ctx, { row: current, live, parent, layers, goOn });
   } catch (error) {
@@ -72,6 +75,7 @@ export async function captureMachine(
     cpus: row.cpus,
     memory_mib: row.memory_mib,
     ...facts,
+    volumes: JSON.stringify(volumes),
     run: live.run,
   };
   return {

@@ -8,6 +8,8 @@ import { type NewBox, newBoxRow } from '../boxes/new-row.js';
 import { announce } from '../boxes/rows.js';
 import { removeBox } from '../boxes/stop.js';
 import type { EngineContext } from '../context.js';
+import type { Attachment } from '../volumes/attachment.js';
+import { insertAttachments } from '../volumes/attachments.js';
 import { headsOf } from './heads.js';
 import { resumeBox } from './resume.js';
 import { requireMemory } from './rows.js';
@@ -59,6 +61,7 @@ export async function insertChild(
   memory: MemoryRow,
   id: string,
   facts: ChildFacts,
+  volumes: readonly Attachment[],
 ): Promise<BoxRow> {
   const { guest, disk } = await headsOf(ctx, memory);
   const made: NewBox = {
@@ -78,6 +81,7 @@ export async function insertChild(
       await requireMemory(tx, memory.id);
       await tx.insertInto('layers').values([guest, disk]).execute();
       await tx.insertInto('boxes').values(row).execute();
+      await insertAttachments(tx, row.id, volumes);
       await hold(tx, `box:${row.id}`, [guest.id, disk.id]);
     });
   } catch (error) {

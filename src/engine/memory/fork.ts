@@ -7,6 +7,8 @@ import { removeBox } from '../boxes/stop.js';
 import { checkInteger, checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
 import { findSnapshot } from '../disks/find-snapshot.js';
+import { attachmentsOf } from '../volumes/attachments.js';
+import { refuseVolumes } from '../volumes/rules.js';
 import { bringUpChild, insertChild } from './children.js';
 import { compatibleGolden } from './guard.js';
 import { requireMemory } from './rows.js';
@@ -123,6 +125,7 @@ async function sourceOf(
   snapshotName: string | undefined,
 ): Promise<{ row: BoxRow; memory: MemoryRow }> {
   if (snapshotName === undefined) {
+    refuseVolumes(row, 'fork', 'read-only');
     const { memory } = await takeMemory(ctx, row, async () => undefined);
     return { row, memory };
   }
@@ -145,11 +148,12 @@ async function insertChildren(
 ): Promise<Child[]> {
   // What cannot go on here fails before anything is made.
   await compatibleGolden(ctx, source.memory);
+  const volumes = await attachmentsOf(ctx.db, source.row);
   const children: Child[] = [];
   for (const { id, name } of wanted) {
     const facts = { ...source.row, name, snapshot_id: null };
     try {
-      children.push({ row: await insertChild(ctx, source.memory, id, facts) });
+      children.push({ row: await insertChild(ctx, source.memory, id, facts, volumes) });
     } catch (error) {
       children.push({ error: asError(error) });
     }

@@ -7,13 +7,14 @@ import type { Golden } from '../machines/golden.js';
 import { requireMemory } from './rows.js';
 
 /** What a memory must agree in with the machines of this engine. */
-type GuardFacts = Pick<MemoryRow, 'qemu_version' | 'machine_type' | 'cpu_model' | 'accelerator'>;
+type GuardFacts = Pick<MemoryRow, 'qemu_version' | 'machine_type' | 'cpu_model' | 'accelerator' | 'devices'>;
 
 const words: Readonly<Record<keyof GuardFacts, string>> = {
   qemu_version: 'QEMU version',
   machine_type: 'machine type',
   cpu_model: 'cpu model',
   accelerator: 'accelerator',
+  devices: 'list of devices',
 };
 
 /** What of a machine is written down with its memory. */
@@ -22,9 +23,9 @@ type MachineFacts = GuardFacts & Pick<MemoryRow, 'kernel_version' | 'assets_key'
 /** Facts about a running machine, which an earlier installation may have started. */
 export async function machineFacts(ctx: EngineContext, { memory }: LiveBox): Promise<MachineFacts> {
   if (memory.memoryId !== null) {
-    const { qemu_version, machine_type, cpu_model, accelerator, kernel_version, assets_key } =
+    const { qemu_version, machine_type, cpu_model, accelerator, devices, kernel_version, assets_key } =
       await requireMemory(ctx.db, memory.memoryId);
-    return { qemu_version, machine_type, cpu_model, accelerator, kernel_version, assets_key };
+    return { qemu_version, machine_type, cpu_model, accelerator, devices, kernel_version, assets_key };
   }
   const golden = await ctx.db
     .selectFrom('goldens')
@@ -38,10 +39,10 @@ export async function machineFacts(ctx: EngineContext, { memory }: LiveBox): Pro
 }
 
 function goldenFacts(golden: GoldenRow): MachineFacts {
-  const { qemu_version, machine_type, kernel_version, assets_key } = golden;
+  const { qemu_version, machine_type, devices, kernel_version, assets_key } = golden;
   const accelerator = golden.accelerator === 'kvm' ? 'kvm' : 'tcg';
   const cpu_model = hostArchitecture().cpuModel[accelerator];
-  return { qemu_version, machine_type, cpu_model, accelerator, kernel_version, assets_key };
+  return { qemu_version, machine_type, cpu_model, accelerator, devices, kernel_version, assets_key };
 }
 
 /** The golden machine of a memory's shape. Throws `invalid_state`, naming what differs, when it cannot go on here. */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Pager, ResumeResult } from '../../api/index.js';
-import { CryoboxError, messageOf } from '../../errors.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../../errors.js';
 import type { AgentClient } from '../../guest/index.js';
 import { type BoxRow, hold } from '../../store/index.js';
 import { guestNetwork, hostnameOf, hostsFile, newMac } from '../boxes/identity.js';
@@ -11,6 +11,9 @@ import type { EngineContext } from '../context.js';
 import { type LiveBox, newLiveBox } from '../live.js';
 import { goldenSpec } from '../machines/pool.js';
 import { type RestoredMachine, restoreMachine } from '../machines/restore.js';
+import { mountVolumes } from '../volumes/attach.js';
+import type { Attachment } from '../volumes/attachment.js';
+import { checkStamps, stampsOf } from '../volumes/stamps.js';
 import { compatibleGolden } from './guard.js';
 import { cleanHeads } from './heads.js';
 import { type LazySource, lazySource } from './lazy.js';
@@ -43,9 +46,12 @@ export async function resumeBox(
     stages[stage] = Math.round(durationMs * 10) / 10;
   };
   const started = performance.now();
+  using claim = await ctx.volumes.claim(row);
+  const { attachments: volumes } = claim;
   const opened = options.opened ?? (await openBoxMemory(ctx, row));
   try {
     const { memory } = opened;
+    await checkStamps(ctx, memory, volumes);
     const current = await cleanHeads(ctx, row, memory);
     await ctx.layers.sync([current.guest_head, current.disk_head]);
     const outbound = configOf(row).network.outbound === 'enabled';
@@ -55,11 +61,13 @@ export async function resumeBox(
     const restored = await restoreMachine(ctx, {
       source: lazy ?? mappedSource(ctx, opened, outbound),
       heads: { guest: current.guest_head, disk: current.disk_head },
+      volumes,
       onStage,
     });
     const live = await bringToUse(ctx, {
       row: current,
       restored,
+      volumes,
       opened,
       options,
       lazy,
@@ -95,6 +103,7 @@ export async function openBoxMemory(ctx: EngineContext, row: BoxRow): Promise<Op
 interface Restored {
   readonly row: BoxRow;
   readonly restored: RestoredMachine;
+  readonly volumes: readonly Attachment[];
   readonly opened: OpenedMemory;
   readonly options: ResumeOptions;
   readonly lazy: LazySource | undefined;
@@ -110,6 +119,11 @@ async function bringToUse(ctx: EngineContext, facts: Restored): Promise<LiveBox>
   try {
     const identifying = performance.now();
     const run = await renewIdentity(agent, row, facts);
+    const mounted = new Set(stampsOf(opened.memory).map(({ volume }) => volume));
+    await mountVolumes(
+      agent,
+      facts.volumes.filter(({ volumeId }) => !mounted.has(volumeId)),
+    );
     onStage('identity', performance.now() - identifying);
     onStage('total', performance.now() - facts.started);
     const memory = {
@@ -135,7 +149,7 @@ async function bringToUse(ctx: EngineContext, facts: Restored): Promise<LiveBox>
     agent.close();
     await machine.kill();
     await ctx.db.deleteFrom('machines').where('id', '=', machineId).execute();
-    if (error instanceof CryoboxError && error.code === 'identity_unconfirmed') throw error;
+    if (isCryoboxError(error, 'identity_unconfirmed') || isCryoboxError(error, 'invalid_state')) throw error;
     throw new CryoboxError('machine_failed', `cannot resume box ${row.id}: ${messageOf(error)}`, {
       cause: error,
     });

@@ -3,6 +3,8 @@ import { type BoxRow, holdOnly, type SnapshotRow } from '../../store/index.js';
 import { announce } from '../boxes/rows.js';
 import { endMachine } from '../boxes/stop.js';
 import type { EngineContext } from '../context.js';
+import { attachmentsOf } from '../volumes/attachments.js';
+import { checkStamps } from '../volumes/stamps.js';
 import { compatibleGolden } from './guard.js';
 import { headsOf } from './heads.js';
 import { resumeBox } from './resume.js';
@@ -23,6 +25,7 @@ export async function rollBack(ctx: EngineContext, row: BoxRow, snapshot: Snapsh
   }
   const memory = await requireMemory(ctx.db, snapshot.memory_id);
   await using opened = await openForResume(ctx, memory, await compatibleGolden(ctx, memory));
+  await checkStamps(ctx, memory, await attachmentsOf(ctx.db, row));
   const { guest, disk } = await headsOf(ctx, memory);
   const changes = {
     guest_head: guest.id,

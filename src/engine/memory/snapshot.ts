@@ -4,6 +4,7 @@ import { type BoxRow, type Database, hold, type MemoryRow, type SnapshotRow } fr
 import { requireRow } from '../boxes/rows.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
+import { refuseVolumes } from '../volumes/rules.js';
 import { captureMachine } from './capture.js';
 import { requireMemory } from './rows.js';
 
@@ -77,6 +78,7 @@ export async function snapshotMemory(
   box: BoxRow,
   name: string,
 ): Promise<{ row: SnapshotRow; guestPauseMs: number }> {
+  refuseVolumes(box, 'take a snapshot with memory of', 'read-only');
   let row: SnapshotRow | undefined;
   const { guestPauseMs } = await takeMemory(ctx, box, async (tx, memory) => {
     row = {

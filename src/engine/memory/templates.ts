@@ -10,6 +10,8 @@ import { findRow } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
 import { tell } from '../events.js';
+import { mountsOf, resolveMounts } from '../volumes/attachments.js';
+import { refuseVolumes } from '../volumes/rules.js';
 import { bringUpChild, type ChildFacts, insertChild } from './children.js';
 import { compatibleGolden } from './guard.js';
 import { memoryMap } from './layers.js';
@@ -36,6 +38,7 @@ export class EngineTemplates implements Templates {
     const source = await findRow(ctx.db, this.#tenant, options.box);
     if (!source) throw new CryoboxError('not_found', `there is no box ${JSON.stringify(options.box)}`);
     const template = await exclusively(ctx, source.id, 'template.create', async (box) => {
+      refuseVolumes(box, 'make a template of', 'none');
       if (!overwrite && (await this.#find(name))) throw nameTaken(name);
       return await this.#publish(box, name, overwrite);
     });
@@ -163,7 +166,9 @@ export async function createFromTemplate(
   const memory = await requireMemory(ctx.db, template.memory_id);
   const golden = await compatibleGolden(ctx, memory);
   await using opened = await openForResume(ctx, memory, golden);
-  const row = await insertChild(ctx, memory, id, factsOf(tenant, options, template));
+  const volumes = await resolveMounts(ctx, tenant, options.volumes);
+  const chosen = { ...options, volumes: mountsOf(volumes) };
+  const row = await insertChild(ctx, memory, id, factsOf(tenant, chosen, template), volumes);
   await bringUpChild(ctx, opened, row, options.signal);
   return row;
 }
@@ -212,6 +217,6 @@ function configOf(options: CreateOptions, source: BoxConfig): BoxConfig {
     cmd: options.cmd ?? source.cmd,
     network: { outbound: options.network?.outbound ?? source.network.outbound },
     capabilities: options.capabilities ?? source.capabilities,
-    volumes: options.volumes ?? source.volumes,
+    volumes: options.volumes ?? [],
   };
 }

@@ -70,7 +70,7 @@ export const createRequest = z
     auto_delete: timer.optional(),
     auto_resume: z.boolean().optional(),
     network: network.optional(),
-    volumes: z.array(mount).max(16).optional(),
+    volumes: z.array(mount).max(boxLimits.volumes).optional(),
     advanced: z
       .strictObject({
         capabilities: z
