@@ -366,5 +366,7 @@ export function wrapHostError(
   if (errno === 'ENOSPC' || errno === 'EDQUOT') {
     return new CryoboxError('disk_full', `${what}: the disk is full`, { cause: error });
   }
-  return new CryoboxError(fallback, `${what}: ${messageOf(error)}`, { cause: error });
+  // A path of the caller's that no file can have, such as one with a NUL.
+  const code = errno === 'ERR_INVALID_ARG_VALUE' ? 'invalid_argument' : fallback;
+  return new CryoboxError(code, `${what}: ${messageOf(error)}`, { cause: error });
 }

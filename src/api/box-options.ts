@@ -1,4 +1,4 @@
-import type { ProgressOptions } from './common.js';
+import type { ProgressOptions, RepeatableOptions } from './common.js';
 
 /** Limits and defaults of a box's shape. */
 export const boxLimits = {
@@ -39,7 +39,7 @@ export interface VolumeMount {
 }
 
 /** What a new box is made of. Exactly one of `image` and `template`. */
-export interface CreateOptions extends ProgressOptions {
+export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   /** Reference of an image that is here, or can be pulled. */
   readonly image?: string;
   /** Name of a template; cpus and memory come from it. */

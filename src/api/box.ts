@@ -1,5 +1,5 @@
 import type { CapabilityOptions, NetworkOptions, StageTimes, VolumeMount } from './box-options.js';
-import type { ByteSource, CallOptions } from './common.js';
+import type { ByteSource, CallOptions, RepeatableOptions } from './common.js';
 import type { ExecOptions, ExecResult, Execution, Executions, StartExecOptions } from './execution.js';
 import type { Files } from './files.js';
 import type { BoxActivity, BoxStatus } from './operations.js';
@@ -111,7 +111,7 @@ export interface Box extends AsyncDisposable {
   resume(options?: CallOptions & { readonly pager?: Pager }): Promise<ResumeResult>;
   /** 1 to 100 running children with the parent's processes. */
   fork(
-    options: CallOptions & {
+    options: RepeatableOptions & {
       readonly count: number;
       readonly names?: readonly string[];
       readonly fromSnapshot?: string;

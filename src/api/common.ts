@@ -4,6 +4,16 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Options of a call that makes boxes. */
+export interface RepeatableOptions extends CallOptions {
+  /**
+   * Names the call, for a caller that may lose its answer: made again with the same id it gives the boxes it made before,
+   * as long as they are there, instead of more. `opn_` and 26 characters of Crockford's base32 in lower case, never used
+   * for another call. @default a new one
+   */
+  readonly operationId?: string;
+}
+
 /** How far a long operation has come. */
 export interface Progress {
   /** What is being done, such as `layer` or `disk.qcow2`. */

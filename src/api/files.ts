@@ -40,8 +40,10 @@ export interface Files {
   unpack(guestPath: string, tar: ByteSource, options?: CopyOptions): Promise<CopyResult>;
   /** A file or tree as a tar stream. */
   pack(guestPath: string, options?: CallOptions & { readonly followSymlinks?: boolean }): Promise<ByteSource>;
-  /** The whole file; `payload_too_large` over 64 MiB, use {@link Files.pack} or copyOut then. */
+  /** The whole file; `payload_too_large` over 64 MiB, use {@link Files.readStream} or copyOut then. */
   read(path: string, options?: CallOptions): Promise<Buffer>;
+  /** The bytes of a file of any length. */
+  readStream(path: string, options?: CallOptions): Promise<ByteSource>;
   /** Writes a whole file, making parent directories. */
   write(
     path: string,

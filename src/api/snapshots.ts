@@ -1,4 +1,4 @@
-import type { CallOptions, ProgressOptions } from './common.js';
+import type { CallOptions, ProgressOptions, RepeatableOptions } from './common.js';
 
 /** How consistent a snapshot's disks are. */
 export type Consistency =
@@ -85,7 +85,7 @@ export interface ExportOptions extends ProgressOptions {
 }
 
 /** How an archive is taken in. */
-export interface ImportOptions extends ProgressOptions {
+export interface ImportOptions extends ProgressOptions, RepeatableOptions {
   /** @default none */
   readonly name?: string;
   /**

@@ -33,6 +33,8 @@ export const faultPoints = [
   'archive.rename:after',
   'box.remove:before',
   'box.remove:after',
+  'answer.keep:before',
+  'answer.keep:after',
 ] as const;
 
 /** A place of {@link faultPoints}. */

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 
 /** Crockford's base32 alphabet in lower case: no i, l, o, u. */
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
@@ -19,7 +19,28 @@ export function newId(prefix: IdPrefix): string {
     timePart = alphabet.charAt(time % 32) + timePart;
     time = Math.floor(time / 32);
   }
-  let randomPart = '';
-  for (const byte of randomBytes(randomChars)) randomPart += alphabet.charAt(byte % 32);
-  return `${prefix}_${timePart}${randomPart}`;
+  return `${prefix}_${timePart}${textOf(randomBytes(randomChars))}`;
+}
+
+/** Whether a text is an id of that kind. */
+export function isId(prefix: IdPrefix, text: string): boolean {
+  return text.startsWith(`${prefix}_`) && /^[0-9a-hjkmnp-tv-z]{26}$/.test(text.slice(prefix.length + 1));
+}
+
+/**
+ * The id of the `index`th thing that the operation with an id makes for somebody: always the same, of the operation's
+ * time, and as hard to guess as the operation's id.
+ */
+export function idFrom(prefix: IdPrefix, operationId: string, owner: string, index: number): string {
+  const timePart = operationId.slice(-timeChars - randomChars, -randomChars);
+  const hash = createHash('sha256')
+    .update(JSON.stringify([operationId, owner, index]))
+    .digest();
+  return `${prefix}_${timePart}${textOf(hash.subarray(0, randomChars))}`;
+}
+
+function textOf(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += alphabet.charAt(byte % 32);
+  return text;
 }

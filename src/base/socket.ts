@@ -7,24 +7,35 @@ const maxSocketPathBytes = 107;
 
 /**
  * Connects to a unix socket. A path too long for sockaddr_un is reached through an opened directory,
- * `/proc/self/fd/N/name`. Rejects with Node's error (`ENOENT`, `ECONNREFUSED`, ...).
+ * `/proc/self/fd/N/name`. Rejects with Node's error (`ENOENT`, `ECONNREFUSED`, ...), or the signal's reason.
  */
-export async function connectUnix(path: string): Promise<Socket> {
-  if (Buffer.byteLength(path) <= maxSocketPathBytes) return await connected(path);
+export async function connectUnix(path: string, signal?: AbortSignal): Promise<Socket> {
+  if (Buffer.byteLength(path) <= maxSocketPathBytes) return await connected(path, signal);
   const directory = await open(dirname(path), 'r');
   try {
-    return await connected(`/proc/self/fd/${directory.fd}/${basename(path)}`);
+    return await connected(`/proc/self/fd/${directory.fd}/${basename(path)}`, signal);
   } finally {
     await directory.close();
   }
 }
 
-function connected(path: string): Promise<Socket> {
+function connected(path: string, signal: AbortSignal | undefined): Promise<Socket> {
+  signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
     const socket = createConnection({ path });
-    socket.once('error', reject);
+    const stop = (): void => {
+      socket.destroy();
+      fail(signal?.reason as Error);
+    };
+    const fail = (error: Error): void => {
+      signal?.removeEventListener('abort', stop);
+      reject(error);
+    };
+    signal?.addEventListener('abort', stop, { once: true });
+    socket.once('error', fail);
     socket.once('connect', () => {
-      socket.off('error', reject);
+      signal?.removeEventListener('abort', stop);
+      socket.off('error', fail);
       resolve(socket);
     });
   });

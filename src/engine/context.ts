@@ -1,5 +1,4 @@
-import type { EventEmitter } from 'node:events';
-import type { BoxActivity, RuntimeEvent } from '../api/index.js';
+import type { BoxActivity } from '../api/index.js';
 import type { Logger } from '../base/log.js';
 import type { KeyedMutex } from '../base/mutex.js';
 import type { QemuBinary } from '../machine/index.js';
@@ -8,6 +7,7 @@ import type { GuestAssets } from './assets.js';
 import type { BoxInfos } from './boxes/infos.js';
 import type { Counters } from './counters.js';
 import type { LayerHasher } from './disks/hasher.js';
+import type { Changes } from './events.js';
 import type { GarbageCollector } from './gc.js';
 import type { HomePaths } from './home.js';
 import type { ImageStore } from './images/store.js';
@@ -63,7 +63,7 @@ export interface EngineContext {
   readonly activities: Map<string, BoxActivity>;
   /** Serialises what changes one box. */
   readonly boxLocks: KeyedMutex;
-  readonly events: EventEmitter<{ change: [RuntimeEvent] }>;
+  readonly events: Changes;
   readonly gc: GarbageCollector;
   readonly scratch: Scratch;
   readonly flattener: ChainKeeper;

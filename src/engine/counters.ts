@@ -1,5 +1,6 @@
 import type { RuntimeMetrics } from '../api/index.js';
 import type { Logger } from '../base/log.js';
+import { Mutex } from '../base/mutex.js';
 import { messageOf } from '../errors.js';
 import type { Database } from '../store/index.js';
 
@@ -35,6 +36,8 @@ export class Counters {
   #boxes = new Map<string, BoxCounts>();
   #used = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
+  /** Who reads waits for what is being written. */
+  readonly #writing = new Mutex();
 
   constructor(db: Database, logger: Logger) {
     this.#db = db;
@@ -68,7 +71,11 @@ export class Counters {
   }
 
   /** Writes what was counted. */
-  async flush(): Promise<void> {
+  flush(): Promise<void> {
+    return this.#writing.run(() => this.#write());
+  }
+
+  async #write(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const [tenants, boxes, used] = [this.#tenants, this.#boxes, this.#used];

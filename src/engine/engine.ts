@@ -1,5 +1,4 @@
-import { EventEmitter } from 'node:events';
-import type { BoxActivity, Runtime, RuntimeEvent } from '../api/index.js';
+import type { BoxActivity, Runtime } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
 import { messageOf } from '../errors.js';
@@ -12,8 +11,10 @@ import type { EngineContext } from './context.js';
 import { Counters } from './counters.js';
 import { Flattener } from './disks/flattener.js';
 import { LayerHasher } from './disks/hasher.js';
+import { newChanges } from './events.js';
 import { GarbageCollector } from './gc.js';
 import { type HomePaths, homePaths, prepareHome } from './home.js';
+import { IdempotencyKeys } from './idempotency.js';
 import { ImageStore } from './images/store.js';
 import { LayerFiles } from './layer-files.js';
 import { LiveBoxes } from './live.js';
@@ -43,12 +44,15 @@ const defaultPool = { size: 1, idleMs: 600_000 };
 
 /** The process that owns a home: its database, layers and machines. */
 export class Engine implements AsyncDisposable {
+  /** Keys of requests that may be sent again, for servers. */
+  readonly idempotency: IdempotencyKeys;
   readonly #ctx: EngineContext;
   readonly #lock: HomeLock;
 
   private constructor(ctx: EngineContext, lock: HomeLock) {
     this.#ctx = ctx;
     this.#lock = lock;
+    this.idempotency = new IdempotencyKeys(ctx.db);
   }
 
   /**
@@ -83,6 +87,14 @@ export class Engine implements AsyncDisposable {
    */
   runtime(tenant = '', options: { readonly onClose?: () => Promise<void> } = {}): Runtime {
     return new EngineRuntime(this.#ctx, tenant, options.onClose);
+  }
+
+  /** Whether nothing runs, nothing is under way, and no box is to be removed when its time has come. */
+  async isIdle(): Promise<boolean> {
+    const { live, activities, db } = this.#ctx;
+    if ([...live.all()].length > 0 || activities.size > 0) return false;
+    const waiting = await db.selectFrom('boxes').select('id').where('auto_delete', '>', 0).executeTakeFirst();
+    return waiting === undefined;
   }
 
   /** Lets go of the home. Machines of boxes go on; an engine opened later takes them over. */
@@ -144,7 +156,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     volumes: new VolumeClaims(db),
     counters: new Counters(db, logger),
     timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
-    events: new EventEmitter<{ change: [RuntimeEvent] }>().setMaxListeners(0),
+    events: newChanges(),
     closing: new AbortController(),
   };
   return ctx;

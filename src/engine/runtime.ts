@@ -1,4 +1,3 @@
-import { on } from 'node:events';
 import type {
   Box,
   BoxInfo,
@@ -17,6 +16,7 @@ import type {
   VerifyResult,
   Volumes,
 } from '../api/index.js';
+import { abortable, throwIfCancelled } from '../base/abort.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { EngineBox } from './boxes/box.js';
 import { createBox } from './boxes/create.js';
@@ -26,6 +26,7 @@ import { stopBox } from './boxes/stop.js';
 import type { EngineContext } from './context.js';
 import { importBox } from './disks/import.js';
 import { verifyHome } from './disks/verify.js';
+import { eventsOf } from './events.js';
 import { EngineImages } from './images/images.js';
 import { EngineTemplates } from './memory/templates.js';
 import { EngineVolumes } from './volumes/volumes.js';
@@ -73,13 +74,15 @@ export class EngineRuntime implements Runtime {
     }
   }
 
-  async get(idOrName: string): Promise<Box | null> {
+  async get(idOrName: string, { signal }: CallOptions = {}): Promise<Box | null> {
+    throwIfCancelled(signal, 'the look-up of a box');
     const row = await findRow(this.#ctx.db, this.#tenant, idOrName);
     return row ? new EngineBox(this.#ctx, row, false) : null;
   }
 
   async list(options: CallOptions & { readonly status?: BoxStatus } = {}): Promise<BoxInfo[]> {
-    return await this.#ctx.infos.list(this.#tenant, options.status);
+    throwIfCancelled(options.signal, 'the listing of boxes');
+    return await abortable(this.#ctx.infos.list(this.#tenant, options.status), options.signal);
   }
 
   async remove(idOrName: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
@@ -97,13 +100,8 @@ export class EngineRuntime implements Runtime {
     return { ...counters, runningBoxes: (await this.list({ status: 'running' })).length };
   }
 
-  async *events(options: CallOptions = {}): AsyncIterable<RuntimeEvent> {
-    const signal = AbortSignal.any([this.#ctx.closing.signal, ...(options.signal ? [options.signal] : [])]);
-    try {
-      for await (const [event] of on(this.#ctx.events, 'change', { signal })) yield event as RuntimeEvent;
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    }
+  events(options: CallOptions = {}): AsyncIterable<RuntimeEvent> {
+    return eventsOf(this.#ctx, this.#tenant, options.signal);
   }
 
   async gc(options: CallOptions & { readonly dryRun?: boolean } = {}): Promise<GcResult> {

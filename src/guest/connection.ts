@@ -1,16 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { createConnection, type Socket } from 'node:net';
-import { basename, dirname } from 'node:path';
+import type { Socket } from 'node:net';
+import { connectUnix } from '../base/socket.js';
 import { CryoboxError, isCryoboxError, isErrorCode, messageOf } from '../errors.js';
 import { encodeFrame, type Frame, FrameDecoder, magic, maxPayloadBytes, nonceBytes } from './frames.js';
 import { GuestReadable, GuestWritable } from './streams.js';
 
 /** Version of the protocol spoken here; the agent refuses others. */
 const protocolVersion = 1;
-/** `sun_path` of a unix socket address holds this many bytes and a NUL (unix(7)). */
-const maxSocketPathBytes = 107;
 /** Requests under way on one connection: beyond it the caller has lost count. */
 const maxPendingRequests = 4096;
 const defaultRequestTimeoutMs = 30_000;
@@ -393,43 +389,9 @@ function remoteError(value: unknown): CryoboxError {
 }
 
 async function connectSocket(path: string, signal: AbortSignal): Promise<Socket> {
-  if (Buffer.byteLength(path) <= maxSocketPathBytes) return connectTo(path, path, signal);
-  // A longer path does not fit the address: it is reached through its opened directory.
-  let directory: FileHandle;
   try {
-    directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    return await connectUnix(path, signal);
   } catch (cause) {
-    throw gone(messageOf(cause), cause);
+    throw signal.aborted ? cancelled(`connecting to ${path}`) : gone(`${path}: ${messageOf(cause)}`, cause);
   }
-  try {
-    return await connectTo(`/proc/self/fd/${directory.fd}/${basename(path)}`, path, signal);
-  } finally {
-    await directory.close();
-  }
-}
-
-function connectTo(address: string, path: string, signal: AbortSignal): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) {
-      reject(cancelled(`connecting to ${path}`));
-      return;
-    }
-    const socket = createConnection({ path: address });
-    const onAbort = () => finish(cancelled(`connecting to ${path}`));
-    const onError = (cause: Error) => finish(gone(`${path}: ${cause.message}`, cause));
-    const finish = (error?: CryoboxError) => {
-      signal.removeEventListener('abort', onAbort);
-      socket.off('error', onError);
-      if (error === undefined) {
-        resolve(socket);
-        return;
-      }
-      socket.on('error', () => undefined);
-      socket.destroy();
-      reject(error);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    socket.once('error', onError);
-    socket.once('connect', () => finish());
-  });
 }

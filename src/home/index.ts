@@ -3,6 +3,7 @@ import type { Logger } from '../base/log.js';
 import { defaultHome, homePaths } from '../engine/home.js';
 import { isCryoboxError } from '../errors.js';
 import { connectRuntime } from '../remote/index.js';
+import { keepLogSmall } from './engine-log.js';
 import { serveEngine } from './serve.js';
 
 export { defaultHome } from '../engine/home.js';
@@ -31,4 +32,9 @@ export async function openLocal(options: LocalOptions = {}): Promise<Runtime> {
     if (!isCryoboxError(error, 'home_in_use')) throw error;
     return connectRuntime({ socketPath: homePaths(home).socket });
   }
+}
+
+/** Keeps the log of the background engine of a home within its size, until it is disposed of. */
+export function keepEngineLogSmall(home: string): Disposable {
+  return keepLogSmall(homePaths(home).engineLog);
 }

@@ -43,6 +43,7 @@ export async function serveHttp(options: ServeHttpOptions): Promise<ServedHome> 
   const server = await createServer({
     runtimeFor: (tenant) => served.engine.runtime(tenant),
     authenticator: authenticated ? keyAuthenticator(keys) : null,
+    idempotency: served.idempotency,
     logger: options.logger,
     tls,
     tunnelDomain,

@@ -13,6 +13,7 @@ import type {
   ForkResult,
   Pager,
   PortConnection,
+  RepeatableOptions,
   ResumeResult,
   StartExecOptions,
 } from '../api/index.js';
@@ -143,7 +144,7 @@ export class RemoteBox implements Box {
   }
 
   async fork(
-    options: CallOptions & {
+    options: RepeatableOptions & {
       readonly count: number;
       readonly names?: readonly string[];
       readonly fromSnapshot?: string;
@@ -154,7 +155,7 @@ export class RemoteBox implements Box {
       path: `${this.#path}/fork`,
       json: compact({ count: options.count, names: options.names, from_snapshot: options.fromSnapshot }),
       signal: options.signal,
-      idempotencyKey: randomUUID(),
+      idempotencyKey: options.operationId ?? randomUUID(),
     });
     return asObjects(asObject(answer)['forks'], 'forks').map((fork) =>
       fork['box'] === undefined

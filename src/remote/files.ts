@@ -1,4 +1,5 @@
 import type { ByteSource, CallOptions, CopyOptions, CopyResult, FileInfo, Files } from '../api/index.js';
+import { collectFile } from '../base/collect-file.js';
 import { packHostTree } from '../base/host-pack.js';
 import { unpackHostTree } from '../base/host-unpack.js';
 import { copyResultFromHeaders, fileFromJson } from '../wire/files.js';
@@ -72,16 +73,12 @@ export class RemoteFiles implements Files {
     });
   }
 
-  async read(path: string, { signal }: CallOptions = {}): Promise<Buffer> {
-    const chunks: Uint8Array[] = [];
-    const content = await this.#transport.bytes({
-      method: 'GET',
-      path: `${this.#path}/content`,
-      query: { path },
-      signal,
-    });
-    for await (const chunk of content) chunks.push(chunk);
-    return Buffer.concat(chunks);
+  async read(path: string, options: CallOptions = {}): Promise<Buffer> {
+    return collectFile(path, await this.readStream(path, options));
+  }
+
+  readStream(path: string, { signal }: CallOptions = {}): Promise<ByteSource> {
+    return this.#transport.bytes({ method: 'GET', path: `${this.#path}/content`, query: { path }, signal });
   }
 
   async write(

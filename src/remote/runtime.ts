@@ -70,7 +70,12 @@ export class RemoteRuntime implements Runtime {
 
   async create(options: CreateOptions): Promise<Box> {
     const json = createToJson(options);
-    const ask = { method: 'POST', path: '/boxes', json, idempotencyKey: randomUUID() } as const;
+    const ask = {
+      method: 'POST',
+      path: '/boxes',
+      json,
+      idempotencyKey: options.operationId ?? randomUUID(),
+    } as const;
     const info = boxFromJson(await withProgress(this.#transport, ask, options));
     const attached = options.detach !== true;
     if (attached) this.#attached.add(info.id);
@@ -116,14 +121,17 @@ export class RemoteRuntime implements Runtime {
   }
 
   async import(archive: string | ByteSource, options: ImportOptions = {}): Promise<Box> {
-    const bytes = typeof archive === 'string' ? readArchive(archive) : archive;
+    // A stream gives its bytes once; a file can be sent again.
+    const upload =
+      typeof archive === 'string' ? () => counted(readArchive(archive), options) : counted(archive, options);
     const answer = await this.#transport.json({
       method: 'POST',
       path: '/boxes/import',
       query: { name: options.name, memory: options.memory },
-      upload: counted(bytes, options),
+      upload,
       uploadType: octets,
       signal: options.signal,
+      idempotencyKey: options.operationId ?? randomUUID(),
     });
     return new RemoteBox(this.#transport, boxFromJson(answer));
   }

@@ -18,7 +18,8 @@ export interface Ask {
   readonly path: string;
   readonly query?: Readonly<Record<string, string | number | boolean | undefined>>;
   readonly json?: unknown;
-  readonly upload?: ByteSource;
+  /** A function gives the same bytes again, so that the request can be sent again. */
+  readonly upload?: ByteSource | (() => ByteSource);
   readonly uploadType?: string;
   readonly accept?: string;
   readonly signal?: AbortSignal;
@@ -135,7 +136,8 @@ export class Transport {
 
   /** Sends a request. Anything but 2xx is the error it stands for. */
   async send(ask: Ask): Promise<Reply> {
-    const safe = ask.method === 'GET' || (ask.idempotencyKey !== undefined && ask.upload === undefined);
+    const repeatable = ask.upload === undefined || typeof ask.upload === 'function';
+    const safe = ask.method === 'GET' || (ask.idempotencyKey !== undefined && repeatable);
     for (let attempt = 0; ; attempt += 1) {
       try {
         return await this.#once(ask);
@@ -155,7 +157,8 @@ export class Transport {
     if (ask.json !== undefined) headers['content-type'] = 'application/json';
     if (ask.upload) headers['content-type'] = ask.uploadType ?? octets;
     if (ask.idempotencyKey) headers['idempotency-key'] = ask.idempotencyKey;
-    const upload = ask.upload ? Readable.from(ask.upload, { objectMode: false }) : undefined;
+    const source = typeof ask.upload === 'function' ? ask.upload() : ask.upload;
+    const upload = source ? Readable.from(source, { objectMode: false }) : undefined;
     const options: Dispatcher.RequestOptions = {
       origin: this.#address.origin,
       path: this.#pathOf(ask.path) + queryText(ask.query),

@@ -5,7 +5,7 @@ import { CryoboxError } from '../errors.js';
 import { anonymousPrincipal, authenticate, authorize, localPrincipal, type Principal } from './auth.js';
 import type { RateLimiter } from './limits.js';
 import type { Parts } from './parts.js';
-import { splitPrefix } from './prefix.js';
+import { isTenantPrefix, splitPrefix } from './prefix.js';
 import type { Route } from './route.js';
 
 const prefixes = new WeakMap<IncomingMessage, string>();
@@ -36,9 +36,12 @@ export class Guard {
     this.#limiter = options.limiter;
   }
 
-  /** The principal of a request to a route; throws `unauthenticated`, `permission_denied` or `resource_exhausted`. */
+  /** The principal of a request to a route; throws `unauthenticated`, `permission_denied`, `resource_exhausted` or `not_found`. */
   async check(request: FastifyRequest, reply: FastifyReply, route: Route): Promise<Principal> {
     const prefix = prefixes.get(request.raw) ?? null;
+    if (prefix && !isTenantPrefix(prefix)) {
+      throw new CryoboxError('not_found', 'The URL has a prefix that no tenant can have');
+    }
     const principal = await this.#principal(request, reply, route, prefix);
     this.#limit(principal.id, reply);
     authorize(principal, route.scope === 'public' ? null : route.scope, prefix);

@@ -1,7 +1,7 @@
 /** HTTP server over the interfaces of `src/api`. */
 export type { Authenticator, Principal, Scope } from './auth.js';
 export { scopes } from './auth.js';
-export type { IdempotencyStore } from './idempotency.js';
+export { Idempotency } from './idempotency.js';
 export { type ApiKeyRecord, type KeyStore, keyAuthenticator, newApiKey } from './keys.js';
 export type { ServerLimits } from './limits.js';
 export type { ListenAddress, ListenOptions, TlsOptions } from './listen.js';

@@ -48,7 +48,7 @@ export function createListener(
     keepAliveTimeout: keepAliveMs,
     keepAlive: true,
     keepAliveInitialDelay: tcpKeepAliveMs,
-    connectionsCheckingInterval: checkConnectionsMs,
+    connectionsCheckingInterval: Math.min(checkConnectionsMs, limits.headersTimeoutMs),
     highWaterMark: streamBufferBytes,
     noDelay: true,
   };

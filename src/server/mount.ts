@@ -4,15 +4,16 @@ import type { WebSocket } from 'ws';
 import { type ZodType, z } from 'zod';
 import type { ByteSource } from '../api/index.js';
 import { CryoboxError, messageOf } from '../errors.js';
+import { errorFromBody } from '../wire/error.js';
 import { ndjson, octets } from '../wire/media.js';
 import type { Principal } from './auth.js';
 import { errorAnswer, invalidArgument, toCryoboxError } from './errors.js';
 import type { Guard } from './guard.js';
-import { fingerprintOf, type Idempotency } from './idempotency.js';
+import { fingerprintOf, HashedUpload, type PlainAnswer } from './idempotency.js';
 import type { Parts } from './parts.js';
-import type { Answer, Call, Route, Upgrade } from './route.js';
+import type { Answer, Call, OnProgress, Route, Upgrade } from './route.js';
 import { errorBody } from './schemas/common.js';
-import { peek, toReadable, upload } from './streams.js';
+import { peek, progressLines, toReadable, upload } from './streams.js';
 
 /** What serving one request needs to remember. */
 interface Active {
@@ -25,7 +26,6 @@ interface Active {
 export interface MountOptions {
   readonly parts: Parts;
   readonly guard: Guard;
-  readonly idempotency: Idempotency;
   /** Requests being served; aborting one ends it. */
   readonly active: Set<AbortController>;
 }
@@ -52,6 +52,17 @@ function checked<T>(where: string, schema: ZodType<T> | undefined, value: unknow
   const result = schema.safeParse(given);
   if (!result.success) throw invalidArgument(where, result.error);
   return result.data;
+}
+
+/** Whether the client asked for progress while it waits. */
+function wantsLines(request: FastifyRequest): boolean {
+  return request.headers.accept?.includes(ndjson) ?? false;
+}
+
+/** The JSON of an answer that may be an error. */
+function jsonOf({ status, body }: PlainAnswer): unknown {
+  if (status >= 400) throw errorFromBody(body, status);
+  return JSON.parse(body) as unknown;
 }
 
 /** Puts routes on a server: one place for keys, checks, cancellation, answers and measurements. */
@@ -186,31 +197,42 @@ export class Mount {
 
   async #serve(request: FastifyRequest, reply: FastifyReply, route: Route): Promise<FastifyReply> {
     const call = this.#callOf(request, route);
-    if (!route.handle) throw new CryoboxError('internal', `${route.operation} has no handler`);
+    const { handle } = route;
+    if (!handle) throw new CryoboxError('internal', `${route.operation} has no handler`);
     const key = request.headers['idempotency-key'];
-    const lines = request.headers.accept?.includes(ndjson) ?? false;
-    if (route.idempotent && typeof key === 'string' && !lines)
-      return this.#serveOnce(key, call, reply, route);
-    return this.#send(reply, await route.handle(call));
-  }
-
-  async #serveOnce(key: string, call: Call, reply: FastifyReply, route: Route): Promise<FastifyReply> {
-    const asked = [call.principal.tenant, route.operation, call.params, call.query, call.body];
-    const answer = await this.#options.idempotency.answer(
-      JSON.stringify([call.principal.tenant, key]),
-      fingerprintOf(asked),
-      async () => {
-        try {
-          const { status = 200, headers = {}, json } = (await route.handle?.(call)) ?? {};
-          return { status, headers, body: JSON.stringify(json) };
-        } catch (error) {
-          const { status, body } = errorAnswer(toCryoboxError(error), call.requestId, route.dialect);
-          return { status, headers: {}, body: JSON.stringify(body) };
-        }
-      },
-    );
+    const once = route.idempotent && typeof key === 'string';
+    if (route.progress && wantsLines(request)) {
+      const lines = progressLines(async (onProgress) => {
+        if (!once) return (await handle(call, onProgress)).json;
+        return jsonOf(await this.#once(key, call, route, onProgress));
+      }, call.requestId);
+      return this.#send(reply, { status: 200, bytes: lines, contentType: ndjson });
+    }
+    if (!once) return this.#send(reply, await handle(call));
+    const answer = await this.#once(key, call, route);
     if (answer.replayed) void reply.header('idempotency-replayed', 'true');
     return reply.code(answer.status).headers(answer.headers).type(jsonMedia).send(answer.body);
+  }
+
+  #once(key: string, call: Call, route: Route, onProgress?: OnProgress) {
+    const { tenant } = call.principal;
+    const hashed = route.body === 'bytes' ? new HashedUpload(call.upload) : undefined;
+    const run = async (operationId: string): Promise<PlainAnswer> => {
+      try {
+        const asked = { ...call, runtime: call.runtime, operationId, ...(hashed ? { upload: hashed } : {}) };
+        const { status = 200, headers = {}, json } = (await route.handle?.(asked, onProgress)) ?? {};
+        return { status, headers, body: JSON.stringify(json), uploadHash: await hashed?.digest() };
+      } catch (error) {
+        const { status, body } = errorAnswer(toCryoboxError(error), call.requestId, route.dialect);
+        return { status, headers: {}, body: JSON.stringify(body) };
+      }
+    };
+    return this.#options.parts.idempotency.answer({
+      key: { tenant, key },
+      fingerprint: fingerprintOf([route.operation, call.params, call.query, call.body]),
+      uploadHash: hashed && (() => hashed.digest()),
+      run,
+    });
   }
 
   async #send(reply: FastifyReply, answer: Answer): Promise<FastifyReply> {

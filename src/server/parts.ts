@@ -1,7 +1,7 @@
 import type { Runtime } from '../api/index.js';
 import type { Logger } from '../base/log.js';
 import type { Authenticator } from './auth.js';
-import type { IdempotencyStore } from './idempotency.js';
+import type { Idempotency } from './idempotency.js';
 import type { ServerLimits } from './limits.js';
 import type { ServerMetrics } from './metrics.js';
 import type { Sessions } from './sessions.js';
@@ -14,7 +14,7 @@ export interface Parts {
   readonly logger: Logger;
   readonly limits: ServerLimits;
   readonly metrics: ServerMetrics;
-  readonly idempotency: IdempotencyStore;
+  readonly idempotency: Idempotency;
   readonly sessions: Sessions;
   readonly tunnels: Tunnels;
   readonly version: string;

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import type { ZodType } from 'zod';
-import type { Box, ByteSource, Runtime } from '../api/index.js';
+import type { Box, ByteSource, Progress, Runtime } from '../api/index.js';
 import { CryoboxError } from '../errors.js';
 import type { Principal, Scope } from './auth.js';
 import type { Parts } from './parts.js';
@@ -23,8 +23,13 @@ export interface Call<Params = unknown, Query = unknown, Body = unknown> {
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
   readonly requestId: string;
+  /** Of a request with an `Idempotency-Key`: makes what it makes the same at every try. */
+  readonly operationId?: string;
   readonly parts: Parts;
 }
+
+/** Takes the progress of a long operation. */
+export type OnProgress = (progress: Progress) => void;
 
 /** What a route answers with. No `json`, `jsonText` and `bytes`: an empty body. */
 export interface Answer {
@@ -59,6 +64,8 @@ interface RouteFacts<Params, Query, Body> {
   readonly answer: { readonly status: number; readonly body?: ZodType | string };
   /** Whether the path stands outside `/v1`. */
   readonly root?: boolean;
+  /** Whether the answer's JSON comes as lines, after those of its progress, when the client asks for them. */
+  readonly progress?: boolean;
   /** Whether an `Idempotency-Key` is honoured. */
   readonly idempotent?: boolean;
   /** The template routes name a bad request differently (v1 contract, "What ours adds to v1"). */
@@ -68,7 +75,7 @@ interface RouteFacts<Params, Query, Body> {
 /** One operation over HTTP. */
 export interface Route<Params = unknown, Query = unknown, Body = unknown>
   extends RouteFacts<Params, Query, Body> {
-  readonly handle?: (call: Call<Params, Query, Body>) => Promise<Answer>;
+  readonly handle?: (call: Call<Params, Query, Body>, onProgress?: OnProgress) => Promise<Answer>;
   /** Of a WebSocket route: runs before the upgrade, so that what it throws is an HTTP answer. */
   readonly upgrade?: (call: Call<Params, Query, Body>) => Promise<Upgrade>;
 }

@@ -9,7 +9,7 @@ import { maxInputFrameBytes } from '../wire/execution.js';
 import type { Authenticator } from './auth.js';
 import { errorAnswer, toCryoboxError } from './errors.js';
 import { Guard, requestIdOf, rewriteUrl } from './guard.js';
-import { Idempotency, type IdempotencyStore, MemoryIdempotencyStore } from './idempotency.js';
+import { Idempotency, MemoryIdempotencyStore } from './idempotency.js';
 import { defaultLimits, RateLimiter, type ServerLimits } from './limits.js';
 import {
   createListener,
@@ -35,8 +35,8 @@ export interface ServerOptions {
   /** @default silent */
   readonly logger?: Logger;
   readonly limits?: Partial<ServerLimits>;
-  /** @default in memory */
-  readonly idempotency?: IdempotencyStore;
+  /** One for all servers of an engine. @default in memory */
+  readonly idempotency?: Idempotency;
   readonly tls?: TlsOptions;
   /** Wildcard name that leads to this server, for tunnels: `<port>-<secret>.<tunnelDomain>`. */
   readonly tunnelDomain?: string;
@@ -53,6 +53,8 @@ export interface Server {
    * cancels them. Boxes and commands go on.
    */
   close(): Promise<void>;
+  /** Milliseconds since the last request ended; 0 while one is under way. */
+  quietMs(): number;
 }
 
 /** Longest path parameter: a reference of an image, percent-encoded. */
@@ -68,7 +70,7 @@ function partsOf(options: ServerOptions, limits: ServerLimits, openapi: () => un
     logger,
     limits,
     metrics: new ServerMetrics(),
-    idempotency: options.idempotency ?? new MemoryIdempotencyStore(),
+    idempotency: options.idempotency ?? new Idempotency(new MemoryIdempotencyStore()),
     sessions: new Sessions({ attachWaitMs: limits.attachWaitMs, orphanMs: limits.orphanMs, logger }),
     tunnels: new Tunnels({ domain: options.tunnelDomain, logger }),
     version: options.version ?? '0.0.0',
@@ -178,6 +180,7 @@ export function createServer(options: ServerOptions): Server {
   let app: FastifyInstance | undefined;
   const parts = partsOf(options, limits, () => app?.swagger());
   let listening: ListenOptions | undefined;
+  let lastEnd = performance.now();
 
   return {
     async listen(where: ListenOptions = {}): Promise<ListenAddress> {
@@ -185,22 +188,25 @@ export function createServer(options: ServerOptions): Server {
       const perSecond = limits.requestsPerSecond;
       const limiter = local || perSecond === null ? null : new RateLimiter(perSecond, limits.requestBurst);
       app = buildApp(options, parts);
+      app.addHook('onResponse', async () => {
+        lastEnd = performance.now();
+      });
       await describe(app, parts.version);
       await app.register(websocket, {
         options: { maxPayload: maxInputFrameBytes, perMessageDeflate: false },
         errorHandler: (_error, socket) => socket.terminate(),
       });
       const guard = new Guard(parts, { local, limiter });
-      await mountAll(
-        app,
-        new Mount({ parts, guard, idempotency: new Idempotency(parts.idempotency), active }),
-        limits,
-      );
+      await mountAll(app, new Mount({ parts, guard, active }), limits);
       listening = where;
       return listen(app, where, {
         authenticated: options.authenticator !== null,
         tls: options.tls !== undefined,
       });
+    },
+    quietMs(): number {
+      if (active.size > 0 || (app?.websocketServer.clients.size ?? 0) > 0) lastEnd = performance.now();
+      return performance.now() - lastEnd;
     },
     async close(): Promise<void> {
       if (!app) return;

@@ -239,6 +239,19 @@ interface ApiKeyTable {
   expires_at: Fixed<Time | null>;
 }
 
+interface IdempotencyKeyTable {
+  tenant: Fixed<string>;
+  /** As the client chose it. */
+  key: Fixed<string>;
+  /** Hash of the request it was first used for. */
+  fingerprint: Fixed<string>;
+  /** The boxes of the request have ids that follow from it. */
+  operation_id: Fixed<string>;
+  created_at: Fixed<Time>;
+  /** JSON, or null while there is none. */
+  answer: string | null;
+}
+
 /** The tables of a home. Names only, no paths: a home can be moved. */
 export interface Schema {
   boxes: BoxTable;
@@ -256,6 +269,7 @@ export interface Schema {
   counters: CounterTable;
   meta: MetaTable;
   api_keys: ApiKeyTable;
+  idempotency_keys: IdempotencyKeyTable;
 }
 
 /** A box as it is stored. */

@@ -112,7 +112,13 @@ conformance('files', (subject) => {
     let bytes = 0;
     for await (const chunk of await box.files.pack('/root/large')) bytes += chunk.length;
     expect(bytes).toBeGreaterThanOrEqual(total);
+    bytes = 0;
+    for await (const chunk of await box.files.readStream('/root/large')) bytes += chunk.length;
+    expect(bytes).toBe(total);
+    const missing = box.files.readStream('/no/such');
+    await expect(missing).rejects.toMatchObject({ code: 'not_found' });
     // A reader that leaves early leaves nothing behind.
+    for await (const _chunk of await box.files.readStream('/root/large')) break;
     for await (const _chunk of await box.files.pack('/root/large')) break;
     await box.files.remove('/root/large');
     expect((await box.exec(['true'])).exitCode).toBe(0);

@@ -1,91 +1,26 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ApiKeyCredential, BoxliteRestOptions, JsBoxlite } from '@boxlite-ai/boxlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createServer, type Principal, type Server, scopes } from '../../dist/server/index.js';
-import { eventually, Stage } from './support.js';
-
-type Client = ReturnType<typeof JsBoxlite.rest>;
-type Box = Awaited<ReturnType<Client['create']>>;
-
-interface Ran {
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly exitCode: number;
-}
-
-async function readAll(stream: { next(): Promise<string | null> }): Promise<string> {
-  let text = '';
-  for (let chunk = await stream.next(); chunk !== null; chunk = await stream.next()) text += chunk;
-  return text;
-}
-
-async function run(box: Box, ...command: Parameters<Box['exec']>): Promise<Ran> {
-  const execution = await box.exec(...command);
-  const [stdout, stderr] = await Promise.all([
-    execution.stdout().then(readAll),
-    execution.stderr().then(readAll),
-  ]);
-  return { stdout, stderr, exitCode: (await execution.wait()).exitCode };
-}
+import { type Client, type ClientBox, ClientStage, readAll, run } from './client-stage.js';
+import { eventually } from './support.js';
 
 /** The unmodified npm client of BoxLite against our server (v1 contract). */
 describe('the official client', () => {
-  const tenants = ['acme/team', 'other'];
-  let stage: Stage;
-  let server: Server;
+  let stage: ClientStage;
   let client: Client;
   let stranger: Client;
-  let url: string;
   let host: string;
-  let box: Box;
+  let box: ClientBox;
 
   beforeAll(async () => {
-    host = await mkdtemp(join(tmpdir(), 'cryobox-client-'));
-    stage = await Stage.open();
-    const principals = tenants.map((tenant): Principal => ({ id: tenant, tenant, scopes, expiresAt: null }));
-    server = createServer({
-      runtimeFor: (tenant) => stage.engine.runtime(tenant),
-      authenticator: {
-        authenticate: async (token) =>
-          principals.find(({ id }) => token === `key of ${id}`.replaceAll(' ', '-')) ?? null,
-      },
-    });
-    url = (await server.listen({ port: 0 })).url;
-    const connect = (tenant: string): Client =>
-      JsBoxlite.rest(
-        new BoxliteRestOptions({
-          url,
-          credential: new ApiKeyCredential(`key-of-${tenant}`),
-          pathPrefix: tenant,
-        }),
-      );
-    client = connect('acme/team');
-    stranger = connect('other');
-    for (const tenant of tenants) await importTiny(tenant);
+    stage = await ClientStage.open();
+    host = stage.host;
+    client = stage.connect('acme/team');
+    stranger = stage.connect('other');
     box = await client.create({ image: 'tiny' }, 'main');
   });
 
-  /** Tenants share nothing, so each needs the image. */
-  async function importTiny(tenant: string): Promise<void> {
-    const runtime = stage.engine.runtime(tenant);
-    if (await runtime.images.get('tiny')) return;
-    const directory = join(host, `image-${tenant.replace('/', '-')}`);
-    const { writeTinyImage } = await import('../support/tiny-image.js');
-    await mkdir(directory);
-    await runtime.images.import(await writeTinyImage(directory), { reference: 'tiny' });
-  }
-
-  afterAll(async () => {
-    for (const tenant of tenants) {
-      const runtime = stage.engine.runtime(tenant);
-      for (const each of await runtime.list()) await runtime.remove(each.id, { force: true });
-    }
-    await server.close();
-    await stage.close();
-    await rm(host, { recursive: true, force: true });
-  });
+  afterAll(() => stage.close());
 
   it('makes, finds, lists, stops, starts and removes boxes', async () => {
     const info = await box.info();
@@ -147,15 +82,9 @@ describe('the official client', () => {
     expect(await stranger.get('main')).toBeNull();
     expect(await stranger.listInfo()).toEqual([]);
     await expect(stranger.remove(box.id, true)).rejects.toThrow(/^box not found: /);
-    const wrong = JsBoxlite.rest(
-      new BoxliteRestOptions({
-        url,
-        credential: new ApiKeyCredential('key-of-other'),
-        pathPrefix: 'acme/team',
-      }),
-    );
+    const wrong = stage.connect('other', 'acme/team');
     await expect(wrong.listInfo()).rejects.toThrow(/^configuration error: auth: /);
-    const keyless = JsBoxlite.rest(new BoxliteRestOptions({ url }));
+    const keyless = stage.keyless();
     await expect(keyless.listInfo()).rejects.toThrow(
       /^configuration error: auth: invalid or missing API key/,
     );

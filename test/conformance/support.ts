@@ -2,24 +2,35 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe } from 'vitest';
 import { Engine } from '../../dist/engine/index.js';
 import { connectRuntime } from '../../dist/remote/index.js';
-import { createServer, type Server } from '../../dist/server/index.js';
+import { createServer, type Principal, type Server, scopes } from '../../dist/server/index.js';
 import type { Box, Runtime } from '../../src/api/index.js';
 import { newHome, type TestHome } from '../support/home.js';
 
-/** An engine with a server on a unix socket and one on TCP, the same boxes behind all. */
+/** Who may do everything over TCP, with the key `owner`. */
+const owner: Principal = { id: 'owner', tenant: '', scopes, expiresAt: null };
+
+/** An engine with a server on a unix socket and two on TCP, one of which asks for a key; the same boxes behind all. */
 export class Stage {
   readonly engine: Engine;
   readonly home: TestHome;
   readonly socketPath: string;
   readonly url: string;
+  /** Of the server that asks for a key: `owner`. */
+  readonly keyedUrl: string;
   readonly #servers: readonly Server[];
 
-  private constructor(engine: Engine, home: TestHome, servers: readonly Server[], url: string) {
+  private constructor(
+    engine: Engine,
+    home: TestHome,
+    servers: readonly Server[],
+    { url, keyedUrl }: { readonly url: string; readonly keyedUrl: string },
+  ) {
     this.engine = engine;
     this.home = home;
     this.#servers = servers;
     this.socketPath = join(home.path, 'test.sock');
     this.url = url;
+    this.keyedUrl = keyedUrl;
   }
 
   /** Makes a home of its own and serves it. */
@@ -27,10 +38,16 @@ export class Stage {
     const home = await newHome();
     const engine = await Engine.open({ home: home.path, poolSize: 0 });
     const options = { runtimeFor: (tenant: string) => engine.runtime(tenant), authenticator: null };
-    const servers = [createServer(options), createServer(options)];
-    await servers[0]?.listen({ socketPath: join(home.path, 'test.sock') });
-    const address = await servers[1]?.listen({ port: 0 });
-    return new Stage(engine, home, servers, address?.url ?? '');
+    const authenticator = { authenticate: async (token: string) => (token === 'owner' ? owner : null) };
+    const local = createServer(options);
+    const open = createServer(options);
+    const keyed = createServer({ ...options, authenticator });
+    await local.listen({ socketPath: join(home.path, 'test.sock') });
+    const urls = {
+      url: (await open.listen({ port: 0 })).url,
+      keyedUrl: (await keyed.listen({ port: 0 })).url,
+    };
+    return new Stage(engine, home, [local, open, keyed], urls);
   }
 
   /** Removes every box and what belongs to them. */
@@ -59,16 +76,18 @@ export async function eventually<T>(task: () => Promise<T>): Promise<T> {
 const ways: Record<string, (stage: Stage) => Runtime> = {
   embedded: (stage) => stage.engine.runtime(),
   'engine socket': (stage) => connectRuntime({ socketPath: stage.socketPath }),
-  TCP: (stage) => connectRuntime({ url: stage.url }),
+  TCP: (stage) => connectRuntime({ url: stage.keyedUrl, apiKey: 'owner' }),
 };
+
+/** How often each suite is run: `npm run test:conformance` does it three times over. */
+const rounds = Number(process.env.CRYOBOX_ROUNDS || 1);
 
 /** What a suite works with; filled before its tests run. */
 export interface Subject {
   readonly runtime: Runtime;
   /** A box of its own that runs. */
   readonly box: Box;
-  /** Whether whoever asks is trusted with the host: not over TCP without a key. */
-  readonly trusted: boolean;
+  readonly stage: Stage;
 }
 
 /** Runs one suite over the embedded runtime, the engine's socket and TCP. */
@@ -80,10 +99,12 @@ export function conformance(name: string, suite: (subject: Subject) => void): vo
     });
     afterAll(async () => stage?.close());
 
-    describe.each(Object.entries(ways))('over %s', (way, open) => {
-      const subject: { runtime?: Runtime; box?: Box; trusted: boolean } = { trusted: way !== 'TCP' };
+    const turns = Array.from({ length: rounds }, () => Object.entries(ways)).flat();
+    describe.each(turns)('over %s', (_way, open) => {
+      const subject: { runtime?: Runtime; box?: Box; stage?: Stage } = {};
       beforeAll(async () => {
         if (!stage) throw new Error('the stage is not open');
+        subject.stage = stage;
         subject.runtime = open(stage);
         subject.box = await subject.runtime.create({ image: 'tiny', detach: true });
       });

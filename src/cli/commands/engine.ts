@@ -5,6 +5,7 @@ import { printOne } from '../listing.js';
 import { processLogger } from '../logger.js';
 import { readyChannel } from '../ready.js';
 import { format } from '../specs.js';
+import { parseDurationMs } from '../values.js';
 
 const controls = () => import('../../home/control.js');
 
@@ -65,11 +66,14 @@ const run = createCommand({
   async handler(context) {
     const ready = readyChannel();
     try {
-      const { serveEngine, defaultHome } = await import('../../home/index.js');
+      const { serveEngine, defaultHome, keepEngineLogSmall } = await import('../../home/index.js');
       const home = context.connection.home ?? defaultHome();
+      const idleExit = process.env.CRYOBOX_IDLE_EXIT;
+      const idleMs = idleExit ? parseDurationMs(idleExit) : undefined;
+      using _log = keepEngineLogSmall(home);
       const served = await serveEngine({ home, logger: await processLogger() });
       ready.succeeded();
-      await context.interrupts.wait();
+      await Promise.race([context.interrupts.wait(), ...(idleMs === undefined ? [] : [served.idle(idleMs)])]);
       await served.close();
     } catch (error) {
       ready.failed(error);

@@ -9,7 +9,8 @@ import { mountsOf, resolveMounts } from '../volumes/attachments.js';
 import type { BoxConfig } from './config.js';
 import { armTimers } from './idle.js';
 import { nameTaken, refuseTakenName } from './names.js';
-import { newBoxRow } from './new-row.js';
+import { type NewBox, newBoxRow } from './new-row.js';
+import { onlyOnce } from './once.js';
 import { announce } from './rows.js';
 import { insertBox, newHeads, startBox } from './start.js';
 import { removeBox } from './stop.js';
@@ -18,19 +19,33 @@ import { checkCreateOptions } from './validate.js';
 /** Makes a box from an image and starts it; when it does not start, nothing of it is left. Returns its row. */
 export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
   checkCreateOptions(options);
+  return await onlyOnce(ctx, tenant, options.operationId, (id) => createNew(ctx, tenant, id, options));
+}
+
+async function createNew(
+  ctx: EngineContext,
+  tenant: string,
+  id: string,
+  options: CreateOptions,
+): Promise<BoxRow> {
   const { template } = options;
-  if (template !== undefined) return await createFromTemplate(ctx, tenant, { ...options, template });
+  if (template !== undefined) return await createFromTemplate(ctx, tenant, id, { ...options, template });
   await refuseTakenName(ctx.db, tenant, options.name);
   // The image may be removed meanwhile: what it is made of stays until the box holds it.
-  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, options));
-  announce(ctx, stored.id, 'created');
+  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options));
+  announce(ctx, stored, 'created');
   ctx.counters.add(tenant, 'boxesCreatedTotal');
   await bringUp(ctx, stored, options.signal);
   return stored;
 }
 
 /** Everything of a box but its machine. */
-async function storeBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
+async function storeBox(
+  ctx: EngineContext,
+  tenant: string,
+  id: string,
+  options: CreateOptions,
+): Promise<BoxRow> {
   const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
   const shape = {
     cpus: options.cpus ?? boxLimits.cpus.default,
@@ -44,6 +59,7 @@ async function storeBox(ctx: EngineContext, tenant: string, options: CreateOptio
   const volumes = await resolveMounts(ctx, tenant, options.volumes);
   const heads = await newHeads(ctx, golden, disk, diskSizeGb);
   const stored = newRow({
+    id,
     tenant,
     options: { ...options, volumes: mountsOf(volumes) },
     diskSizeGb,
@@ -79,6 +95,7 @@ async function bringUp(ctx: EngineContext, row: BoxRow, signal: AbortSignal | un
 }
 
 interface RowFacts {
+  readonly id: string;
   readonly tenant: string;
   readonly options: CreateOptions;
   readonly diskSizeGb: number;
@@ -88,8 +105,9 @@ interface RowFacts {
   readonly heads: { readonly guest: LayerRow; readonly disk: LayerRow };
 }
 
-function newRow({ tenant, options, diskSizeGb, imageReference, config, golden, heads }: RowFacts): BoxRow {
-  return newBoxRow({
+function newRow(facts: RowFacts): BoxRow {
+  const { id, tenant, options, diskSizeGb, imageReference, config, golden, heads } = facts;
+  const row: NewBox = {
     tenant,
     name: options.name ?? null,
     status: 'configured',
@@ -110,7 +128,8 @@ function newRow({ tenant, options, diskSizeGb, imageReference, config, golden, h
     golden_key: golden.key,
     snapshot_id: null,
     memory_id: null,
-  });
+  };
+  return newBoxRow(row, id);
 }
 
 function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {

@@ -31,7 +31,7 @@ export async function exclusively<T>(
     const { activity } = ruleOf(operation);
     if (!activity) return await task(row);
     ctx.activities.set(boxId, activity);
-    announce(ctx, boxId, activity);
+    announce(ctx, row, activity);
     try {
       return await task(row);
     } finally {

@@ -17,12 +17,12 @@ type NewFields =
 /** What has to be decided of a new box, however it is made. */
 export type NewBox = Omit<BoxRow, NewFields>;
 
-/** The row of a box that is about to be stored; given the row of another box, nothing of its history is kept. */
-export function newBoxRow(box: NewBox): BoxRow {
+/** The row of a box that is about to be stored, `id` when it is decided already; given the row of another box, nothing of its history is kept. */
+export function newBoxRow(box: NewBox, id = newId('box')): BoxRow {
   const now = Date.now();
   return {
     ...box,
-    id: newId('box'),
+    id,
     created_at: now,
     updated_at: now,
     last_active_at: now,

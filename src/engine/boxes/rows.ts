@@ -1,6 +1,7 @@
 import { CryoboxError } from '../../errors.js';
 import type { BoxChanges, BoxRow, Database } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
+import { tell } from '../events.js';
 import type { BoxConfig } from './config.js';
 
 /** The stored box, or `not_found`. */
@@ -25,17 +26,22 @@ export async function findRow(db: Database, tenant: string, idOrName: string): P
 /** Stores changes of a box and tells whoever listens. */
 export async function updateBox(ctx: EngineContext, boxId: string, changes: BoxChanges): Promise<void> {
   const now = Date.now();
-  await ctx.db
+  const changed = await ctx.db
     .updateTable('boxes')
     .set({ updated_at: now, ...changes })
     .where('id', '=', boxId)
-    .execute();
-  if (changes.status) announce(ctx, boxId, changes.status);
+    .returning(['id', 'tenant'])
+    .executeTakeFirst();
+  if (changes.status && changed) announce(ctx, changed, changes.status);
 }
 
 /** Tells whoever listens that a box changed. */
-export function announce(ctx: EngineContext, boxId: string, change: string): void {
-  ctx.events.emit('change', { at: new Date(), kind: 'box', id: boxId, change });
+export function announce(
+  ctx: EngineContext,
+  { id, tenant }: Pick<BoxRow, 'id' | 'tenant'>,
+  change: string,
+): void {
+  tell(ctx, { tenant, kind: 'box', id, change });
 }
 
 /** The part of a box that is stored as JSON. */

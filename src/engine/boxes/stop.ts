@@ -70,6 +70,6 @@ export async function removeBox(ctx: EngineContext, row: BoxRow): Promise<void> 
   faultPoint('box.remove:before');
   await rm(join(ctx.paths.boxes, row.id), { recursive: true, force: true });
   faultPoint('box.remove:after');
-  announce(ctx, row.id, 'removed');
+  announce(ctx, row, 'removed');
   ctx.gc.soon();
 }

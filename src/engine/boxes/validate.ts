@@ -50,6 +50,7 @@ const knownOptions: Readonly<Record<keyof CreateOptions, true>> = {
   volumes: true,
   signal: true,
   onProgress: true,
+  operationId: true,
 };
 
 /** What users of similar tools ask for and is not there yet: refused by name, never ignored. */

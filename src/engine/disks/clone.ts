@@ -117,7 +117,7 @@ async function makeClone(
       await insertAttachments(tx, row.id, volumes);
       await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
     });
-    announce(ctx, row.id, 'created');
+    announce(ctx, row, 'created');
     ctx.counters.add(row.tenant, 'boxesCreatedTotal');
     ctx.flattener.consider(row.id);
     return row;

@@ -2,6 +2,7 @@ import { open, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { ByteSource, ExportOptions } from '../../api/index.js';
 import { type ArchiveFacts, type MemberSource, writeArchive } from '../../archive/index.js';
+import { throwIfCancelled } from '../../base/abort.js';
 import { ifExists } from '../../base/files.js';
 import { newId } from '../../base/ids.js';
 import { type DiskChain, flattenStream } from '../../disk/index.js';
@@ -140,7 +141,16 @@ export async function exportBytes(
   const stream = handle.createReadStream({ highWaterMark: readBytes, signal: options.signal });
   // It is an error of whoever reads; unread, it is nobody's.
   stream.on('error', () => undefined);
-  return stream;
+  return chunksOf(stream, options.signal);
+}
+
+async function* chunksOf(stream: ByteSource, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  try {
+    yield* stream;
+  } catch (error) {
+    throwIfCancelled(signal, 'the export');
+    throw error;
+  }
 }
 
 async function archivePath(row: BoxRow, destination: string): Promise<string> {

@@ -7,7 +7,8 @@ import { CryoboxError } from '../../errors.js';
 import { type BoxRow, hold, isUniqueViolation, type LayerRow, type MemoryRow } from '../../store/index.js';
 import { armTimers } from '../boxes/idle.js';
 import { nameTaken, refuseTakenName } from '../boxes/names.js';
-import { newBoxRow } from '../boxes/new-row.js';
+import { type NewBox, newBoxRow } from '../boxes/new-row.js';
+import { onlyOnce } from '../boxes/once.js';
 import { announce } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
@@ -43,8 +44,20 @@ export async function importBox(
   archive: string | ByteSource,
   options: ImportOptions,
 ): Promise<BoxRow> {
+  if (options.name !== undefined) checkName(options.name);
+  return await onlyOnce(ctx, tenant, options.operationId, (id) =>
+    importNew(ctx, tenant, id, archive, options),
+  );
+}
+
+async function importNew(
+  ctx: EngineContext,
+  tenant: string,
+  id: string,
+  archive: string | ByteSource,
+  options: ImportOptions,
+): Promise<BoxRow> {
   const { name, signal, onProgress } = options;
-  if (name !== undefined) checkName(name);
   await refuseTakenName(ctx.db, tenant, name);
   await using scratch = await ctx.scratch.take();
   const source = typeof archive === 'string' ? resolve(archive) : archive;
@@ -64,14 +77,14 @@ export async function importBox(
     throwIfCancelled(signal, 'the import');
     // Before the commit names them, the files' names are durable.
     await ctx.layers.sync([]);
-    const row = importedRow(tenant, name, facts, disks, memory);
+    const row = importedRow({ id, tenant, name: name ?? null }, facts, disks, memory);
     await ctx.commits.run(async (tx) => {
       await tx.insertInto('layers').values(made).execute();
       if (memory) await insertMemory(tx, memory, [memory.layer_id]);
       await tx.insertInto('boxes').values(row).execute();
       await hold(tx, `box:${row.id}`, [row.guest_head, row.disk_head]);
     });
-    announce(ctx, row.id, 'created');
+    announce(ctx, row, 'created');
     ctx.counters.add(tenant, 'boxesCreatedTotal');
     armTimers(ctx, row);
     return row;
@@ -185,15 +198,14 @@ async function newHead(
 }
 
 function importedRow(
-  tenant: string,
-  name: string | undefined,
+  identity: Pick<BoxRow, 'id' | 'tenant' | 'name'>,
   facts: ImportFacts,
   disks: ImportedDisks,
   memory: MemoryRow | undefined,
 ): BoxRow {
-  return newBoxRow({
-    tenant,
-    name: name ?? null,
+  const { id, ...owner } = identity;
+  const row: NewBox = {
+    ...owner,
     status: memory ? 'paused' : 'stopped',
     image: facts.image,
     template: null,
@@ -212,5 +224,6 @@ function importedRow(
     golden_key: disks.goldenKey,
     snapshot_id: null,
     memory_id: memory?.id ?? null,
-  });
+  };
+  return newBoxRow(row, id);
 }

@@ -108,7 +108,7 @@ export class EngineSnapshots implements Snapshots {
     await exclusively(ctx, this.#boxId, 'snapshot.restore', async (box) => {
       const snapshot = await this.#require(name);
       await putBack(ctx, box, snapshot);
-      announce(ctx, box.id, 'restored');
+      announce(ctx, box, 'restored');
       ctx.gc.soon();
       ctx.flattener.consider(box.id);
     });

@@ -1,4 +1,5 @@
 import type { ByteSource, CallOptions, CopyOptions, CopyResult, FileInfo, Files } from '../../api/index.js';
+import { collectFile } from '../../base/collect-file.js';
 import { packHostTree } from '../../base/host-pack.js';
 import { unpackHostTree } from '../../base/host-unpack.js';
 import { CryoboxError, isCryoboxError } from '../../errors.js';
@@ -6,9 +7,6 @@ import type { GuestFileInfo } from '../../guest/index.js';
 import { useBox } from '../boxes/use.js';
 import type { EngineContext } from '../context.js';
 import type { LiveBox } from '../live.js';
-
-/** What `read` holds at most: more goes through pack or copyOut. */
-const maxReadBytes = 64 * 1024 * 1024;
 
 /** Runs a task over a source. When the source fails, that is the failure, not what the task makes of its end. */
 async function fromSource<T>(source: ByteSource, task: (watched: ByteSource) => Promise<T>): Promise<T> {
@@ -78,21 +76,25 @@ export class EngineFiles implements Files {
   }
 
   async read(path: string, options: CallOptions = {}): Promise<Buffer> {
+    return await collectFile(path, await this.readStream(path, options));
+  }
+
+  async readStream(path: string, { signal }: CallOptions = {}): Promise<ByteSource> {
     checkPath(path);
-    return await this.#use(async ({ agent }) => {
-      const chunks: Uint8Array[] = [];
-      let bytes = 0;
-      for await (const chunk of agent.files.read(path, { signal: options.signal })) {
-        bytes += chunk.length;
-        if (bytes > maxReadBytes) {
-          throw new CryoboxError('payload_too_large', `${path} is over ${maxReadBytes} bytes`, {
-            hint: 'Use copyOut or pack for large files.',
-          });
-        }
-        chunks.push(chunk);
-      }
-      return Buffer.concat(chunks);
+    return await this.#use(async ({ agent, boxId }) => {
+      // What cannot be read fails here, before anybody reads.
+      await agent.files.stat(path, { signal });
+      return this.#whileUsed(boxId, agent.files.read(path, { signal }));
     });
+  }
+
+  async *#whileUsed(boxId: string, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    const done = this.#ctx.timers.use(boxId);
+    try {
+      yield* bytes;
+    } finally {
+      done();
+    }
   }
 
   async write(

@@ -10,6 +10,7 @@ import type {
 import { CryoboxError } from '../../errors.js';
 import type { ImageRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
+import { tell } from '../events.js';
 import { blobsOf } from './contents.js';
 import { noImage } from './store.js';
 
@@ -24,18 +25,23 @@ export class EngineImages implements Images {
   }
 
   async pull(reference: string, options: PullOptions = {}): Promise<PullResult> {
-    return await this.#ctx.images.pull(this.#tenant, reference, options);
+    return this.#told(await this.#ctx.images.pull(this.#tenant, reference, options));
   }
 
   async import(
     path: string,
     options: ProgressOptions & { readonly reference?: string } = {},
   ): Promise<PullResult> {
-    return await this.#ctx.images.import(this.#tenant, path, options);
+    return this.#told(await this.#ctx.images.import(this.#tenant, path, options));
   }
 
   async build(name: string, options: BuildOptions): Promise<PullResult> {
-    return await this.#ctx.images.build(this.#tenant, name, options);
+    return this.#told(await this.#ctx.images.build(this.#tenant, name, options));
+  }
+
+  #told(result: PullResult): PullResult {
+    tell(this.#ctx, { tenant: this.#tenant, kind: 'image', id: result.reference, change: 'arrived' });
+    return result;
   }
 
   async list(): Promise<ImageInfo[]> {
@@ -98,6 +104,7 @@ export class EngineImages implements Images {
     const { commits, gc, images } = this.#ctx;
     await commits.run((tx) => tx.deleteFrom('images').where('id', '=', row.id).execute());
     await images.contents.discard(blobsOf(row));
+    tell(this.#ctx, { tenant: this.#tenant, kind: 'image', id: row.reference, change: 'removed' });
     gc.soon();
   }
 }

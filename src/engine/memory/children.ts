@@ -59,11 +59,12 @@ export async function bringUpChild(
 export async function insertChild(
   ctx: EngineContext,
   memory: MemoryRow,
+  id: string,
   facts: ChildFacts,
   volumes: readonly Attachment[],
 ): Promise<BoxRow> {
   const { guest, disk } = await headsOf(ctx, memory);
-  const row = newBoxRow({
+  const made: NewBox = {
     ...facts,
     status: 'configured',
     guest_head: guest.id,
@@ -72,7 +73,8 @@ export async function insertChild(
     memory_id: memory.id,
     cpus: memory.cpus,
     memory_mib: memory.memory_mib,
-  });
+  };
+  const row = newBoxRow(made, id);
   try {
     // A crash may lose it again: nobody has been told of it.
     await ctx.db.transaction().execute(async (tx) => {
@@ -87,6 +89,6 @@ export async function insertChild(
     await ctx.layers.remove(disk.id);
     throw isUniqueViolation(error) ? nameTaken(facts.name ?? '') : databaseError(error);
   }
-  announce(ctx, row.id, 'created');
+  announce(ctx, row, 'created');
   return row;
 }

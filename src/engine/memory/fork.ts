@@ -1,6 +1,8 @@
 import { CryoboxError } from '../../errors.js';
 import type { BoxRow, MemoryRow } from '../../store/index.js';
 import { exclusively } from '../boxes/locked.js';
+import { withIds } from '../boxes/once.js';
+import { requireRow } from '../boxes/rows.js';
 import { removeBox } from '../boxes/stop.js';
 import { checkInteger, checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
@@ -18,6 +20,7 @@ export interface ForkOptions {
   readonly count: number;
   readonly names?: readonly string[];
   readonly fromSnapshot?: string;
+  readonly operationId?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -34,13 +37,47 @@ const maxChildren = 100;
  */
 export async function forkBox(ctx: EngineContext, boxId: string, options: ForkOptions): Promise<Child[]> {
   checkFork(options);
+  const { operationId, count, names = [] } = options;
+  const { tenant } = await requireRow(ctx.db, boxId);
+  return await withIds(ctx, tenant, { operationId, count }, async (ids, madeBefore) => {
+    const wanted = ids.map((id, index) => ({ id, name: names[index] ?? null }));
+    const missing = wanted.filter(({ id }) => !madeBefore.has(id));
+    const made = missing.length === 0 ? [] : await forkNew(ctx, boxId, missing, options);
+    return ids.map((id) => {
+      const row = madeBefore.get(id);
+      return row
+        ? { row }
+        : childAt(
+            made,
+            missing.findIndex((child) => child.id === id),
+          );
+    });
+  });
+}
+
+function childAt(children: readonly Child[], index: number): Child {
+  return children[index] ?? { error: new CryoboxError('internal', 'a child of the fork was not made') };
+}
+
+/** A child that is to be made. */
+interface Wanted {
+  readonly id: string;
+  readonly name: string | null;
+}
+
+async function forkNew(
+  ctx: EngineContext,
+  boxId: string,
+  wanted: readonly Wanted[],
+  options: ForkOptions,
+): Promise<Child[]> {
   const { children, memory } = await exclusively(
     ctx,
     boxId,
     options.fromSnapshot === undefined ? 'fork' : 'fork.fromSnapshot',
     async (row) => {
       const source = await sourceOf(ctx, row, options.fromSnapshot);
-      return { memory: source.memory, children: await insertChildren(ctx, source, options) };
+      return { memory: source.memory, children: await insertChildren(ctx, source, wanted) };
     },
   );
   await using opened = await openFor(ctx, memory, children);
@@ -107,16 +144,16 @@ async function sourceOf(
 async function insertChildren(
   ctx: EngineContext,
   source: { row: BoxRow; memory: MemoryRow },
-  { count, names = [] }: ForkOptions,
+  wanted: readonly Wanted[],
 ): Promise<Child[]> {
   // What cannot go on here fails before anything is made.
   await compatibleGolden(ctx, source.memory);
   const volumes = await attachmentsOf(ctx.db, source.row);
   const children: Child[] = [];
-  for (let index = 0; index < count; index += 1) {
-    const facts = { ...source.row, name: names[index] ?? null, snapshot_id: null };
+  for (const { id, name } of wanted) {
+    const facts = { ...source.row, name, snapshot_id: null };
     try {
-      children.push({ row: await insertChild(ctx, source.memory, facts, volumes) });
+      children.push({ row: await insertChild(ctx, source.memory, id, facts, volumes) });
     } catch (error) {
       children.push({ error: asError(error) });
     }

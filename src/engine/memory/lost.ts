@@ -54,6 +54,6 @@ export async function repause(
       .execute();
     await holdOnly(tx, `box:${boxId}`, [guest.id, disk.id]);
   });
-  announce(ctx, boxId, 'paused');
+  announce(ctx, row, 'paused');
   ctx.gc.soon();
 }

@@ -35,7 +35,7 @@ export async function pauseBox(ctx: EngineContext, row: BoxRow): Promise<void> {
     await live.machine.run();
     throw error;
   }
-  announce(ctx, row.id, 'paused');
+  announce(ctx, row, 'paused');
   await endMachine(ctx, live);
   await captured.seal();
   ctx.merger.consider(captured.memory.id);

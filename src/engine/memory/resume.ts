@@ -146,7 +146,7 @@ async function bringToUse(ctx: EngineContext, facts: Restored): Promise<LiveBox>
     void facts.lazy?.ended.then((reason) =>
       reason === undefined ? undefined : pagerLost(ctx, live, reason),
     );
-    announce(ctx, row.id, 'running');
+    announce(ctx, row, 'running');
     return live;
   } catch (error) {
     agent.close();

@@ -54,7 +54,7 @@ export async function rollBack(ctx: EngineContext, row: BoxRow, snapshot: Snapsh
   // Not before the commit: a box whose machine has ended and that still says it runs has lost everything.
   const live = ctx.live.get(row.id);
   if (live) await endMachine(ctx, live);
-  announce(ctx, row.id, 'restored');
+  announce(ctx, row, 'restored');
   ctx.gc.soon();
   await resumeBox(ctx, { ...row, ...changes }, { opened });
 }

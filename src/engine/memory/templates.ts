@@ -9,6 +9,7 @@ import { refuseTakenName } from '../boxes/names.js';
 import { findRow } from '../boxes/rows.js';
 import { checkName } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
+import { tell } from '../events.js';
 import { mountsOf, resolveMounts } from '../volumes/attachments.js';
 import { refuseVolumes } from '../volumes/rules.js';
 import { bringUpChild, type ChildFacts, insertChild } from './children.js';
@@ -41,7 +42,7 @@ export class EngineTemplates implements Templates {
       if (!overwrite && (await this.#find(name))) throw nameTaken(name);
       return await this.#publish(box, name, overwrite);
     });
-    ctx.events.emit('change', { at: new Date(), kind: 'template', id: template.id, change: 'created' });
+    tell(ctx, { tenant: this.#tenant, kind: 'template', id: template.id, change: 'created' });
     ctx.gc.soon();
     return await infoOf(ctx, template);
   }
@@ -67,7 +68,7 @@ export class EngineTemplates implements Templates {
     const ctx = this.#ctx;
     const row = await requireTemplate(ctx.db, this.#tenant, name);
     await ctx.commits.run((tx) => tx.deleteFrom('templates').where('id', '=', row.id).execute());
-    ctx.events.emit('change', { at: new Date(), kind: 'template', id: row.id, change: 'removed' });
+    tell(ctx, { tenant: this.#tenant, kind: 'template', id: row.id, change: 'removed' });
     ctx.gc.soon();
   }
 
@@ -156,6 +157,7 @@ async function ownBytes(ctx: EngineContext, memoryId: string): Promise<number> {
 export async function createFromTemplate(
   ctx: EngineContext,
   tenant: string,
+  id: string,
   options: CreateOptions & { readonly template: string },
 ): Promise<BoxRow> {
   const template = await requireTemplate(ctx.db, tenant, options.template);
@@ -167,7 +169,7 @@ export async function createFromTemplate(
   const volumes = await resolveMounts(ctx, tenant, options.volumes);
   const chosen = { ...options, volumes: mountsOf(volumes) };
   const facts = factsOf(tenant, chosen, template);
-  const row = await insertChild(ctx, memory, facts, volumes).catch(async (error) => {
+  const row = await insertChild(ctx, memory, id, facts, volumes).catch(async (error) => {
     // It may have been removed meanwhile, and its memory with it.
     await requireTemplate(ctx.db, tenant, options.template);
     throw error;

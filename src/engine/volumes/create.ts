@@ -6,6 +6,7 @@ import { buildEmptyDisk } from '../../image/index.js';
 import { type Database, hold, isUniqueViolation, type VolumeRow } from '../../store/index.js';
 import { checkInteger } from '../boxes/validate.js';
 import type { EngineContext } from '../context.js';
+import { tell } from '../events.js';
 import { checkVolumeName } from './check.js';
 
 const bytesPerGb = 1024 ** 3;
@@ -71,7 +72,7 @@ export async function createVolume(
     await ctx.layers.remove(layer.id);
     throw isUniqueViolation(error) ? nameTaken(name) : error;
   }
-  ctx.events.emit('change', { at: new Date(), kind: 'volume', id, change: 'created' });
+  tell(ctx, { tenant, kind: 'volume', id, change: 'created' });
   return row;
 }
 

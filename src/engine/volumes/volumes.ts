@@ -2,6 +2,7 @@ import type { CallOptions, VolumeInfo, Volumes } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { type Database, release, type VolumeRow } from '../../store/index.js';
 import type { EngineContext } from '../context.js';
+import { tell } from '../events.js';
 import { volumeGone } from './attachments.js';
 import { createVolume, findVolume, type VolumeOptions } from './create.js';
 
@@ -50,7 +51,7 @@ export class EngineVolumes implements Volumes {
       await tx.deleteFrom('volumes').where('id', '=', row.id).execute();
       await release(tx, `volume:${row.id}`);
     });
-    ctx.events.emit('change', { at: new Date(), kind: 'volume', id: row.id, change: 'removed' });
+    tell(ctx, { tenant: row.tenant, kind: 'volume', id: row.id, change: 'removed' });
     ctx.gc.soon();
   }
 }

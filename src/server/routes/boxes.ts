@@ -5,7 +5,6 @@ import { createFromJson } from '../../wire/create.js';
 import { boxOf, empty, ok, type Route, route } from '../route.js';
 import { boxBody, boxListBody, createRequest, listQuery, removeQuery } from '../schemas/box.js';
 import { boxParams } from '../schemas/common.js';
-import { type OnProgress, wantsLines, withProgress } from './progress.js';
 
 const texts = new WeakMap<BoxInfo, string>();
 
@@ -45,18 +44,14 @@ export const boxRoutes: readonly Route[] = [
     body: createRequest,
     idempotent: true,
     answer: { status: 201, body: boxBody },
-    handle: async (call) => {
-      const create = async (onProgress?: OnProgress) => {
-        // The box outlives this connection and this server: it is never this process that removes it.
-        const options = { ...createFromJson(call.body), detach: true, signal: call.signal, onProgress };
-        const box = await call.runtime.create(options);
-        const info = await box.info();
-        call.parts.metrics.stages('createBox', info.stages);
-        return boxToJson(info);
-      };
-      if (wantsLines(call)) return withProgress(call, create);
-      const box = await create();
-      return ok(box, 201, { location: `/v1/boxes/${String(box['box_id'])}` });
+    progress: true,
+    handle: async (call, onProgress) => {
+      const { signal, operationId } = call;
+      // The box outlives this connection and this server: it is never this process that removes it.
+      const options = { ...createFromJson(call.body), detach: true, signal, onProgress, operationId };
+      const info = await (await call.runtime.create(options)).info();
+      call.parts.metrics.stages('createBox', info.stages);
+      return ok(boxToJson(info), 201, { location: `/v1/boxes/${info.id}` });
     },
   }),
   route({

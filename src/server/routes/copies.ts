@@ -22,7 +22,8 @@ export const copyRoutes: readonly Route[] = [
       const { name, memory } = call.query;
       // The state of a machine can be made to attack QEMU, so it takes one who is trusted with the host.
       if (memory) authorize(call.principal, 'admin', null);
-      const box = await call.runtime.import(call.upload, { name, memory, signal: call.signal });
+      const { signal, operationId } = call;
+      const box = await call.runtime.import(call.upload, { name, memory, operationId, signal });
       return ok(boxToJson(await box.info()), 201, { location: `/v1/boxes/${box.id}` });
     },
   }),

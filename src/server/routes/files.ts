@@ -75,18 +75,14 @@ const fileRoutes: readonly Route[] = [
     method: 'GET',
     path: '/boxes/:id/files/content',
     operation: 'readFile',
-    summary: 'The bytes of one file, up to 64 MiB',
+    summary: 'The bytes of one file',
     scope: 'box:read',
     params: boxParams,
     query: pathQuery,
     answer: { status: 200, body: octets },
     handle: async (call) => {
       const { files } = await boxOf(call);
-      const content = await files.read(call.query.path, { signal: call.signal });
-      async function* whole(): AsyncGenerator<Uint8Array> {
-        if (content.length > 0) yield content;
-      }
-      return { bytes: whole(), headers: { 'content-length': String(content.length) } };
+      return { bytes: await files.readStream(call.query.path, { signal: call.signal }), contentType: octets };
     },
   }),
   route({

@@ -10,7 +10,6 @@ import {
   pagedQuery,
   pullRequest,
 } from '../schemas/resources.js';
-import { type OnProgress, wantsLines, withProgress } from './progress.js';
 
 /** How images come here. Each reports its progress to who accepts lines of JSON. */
 const arrivalRoutes: readonly Route[] = [
@@ -22,20 +21,16 @@ const arrivalRoutes: readonly Route[] = [
     scope: 'image:write',
     body: pullRequest,
     answer: { status: 200, body: anyObject },
-    handle: async (call) => {
+    progress: true,
+    handle: async (call, onProgress) => {
       const { reference, platform, pull_policy: pullPolicy } = call.body;
       const registry = call.body.registry && registryFromJson(call.body.registry);
-      const pull = async (onProgress?: OnProgress) =>
+      const { signal } = call;
+      return ok(
         pullResultToJson(
-          await call.runtime.images.pull(reference, {
-            platform,
-            pullPolicy,
-            registry,
-            onProgress,
-            signal: call.signal,
-          }),
-        );
-      return wantsLines(call) ? withProgress(call, pull) : ok(await pull());
+          await call.runtime.images.pull(reference, { platform, pullPolicy, registry, onProgress, signal }),
+        ),
+      );
     },
   }),
   route({
@@ -46,13 +41,11 @@ const arrivalRoutes: readonly Route[] = [
     scope: 'admin',
     body: importImageRequest,
     answer: { status: 200, body: anyObject },
-    handle: async (call) => {
+    progress: true,
+    handle: async (call, onProgress) => {
       const { path, reference } = call.body;
-      const load = async (onProgress?: OnProgress) =>
-        pullResultToJson(
-          await call.runtime.images.import(path, { reference, onProgress, signal: call.signal }),
-        );
-      return wantsLines(call) ? withProgress(call, load) : ok(await load());
+      const options = { reference, onProgress, signal: call.signal };
+      return ok(pullResultToJson(await call.runtime.images.import(path, options)));
     },
   }),
   route({
@@ -63,13 +56,11 @@ const arrivalRoutes: readonly Route[] = [
     scope: 'admin',
     body: buildRequest,
     answer: { status: 200, body: anyObject },
-    handle: async (call) => {
+    progress: true,
+    handle: async (call, onProgress) => {
       const { name, packages, from_debian: fromDebian } = call.body;
-      const build = async (onProgress?: OnProgress) =>
-        pullResultToJson(
-          await call.runtime.images.build(name, { fromDebian, packages, onProgress, signal: call.signal }),
-        );
-      return wantsLines(call) ? withProgress(call, build) : ok(await build());
+      const options = { fromDebian, packages, onProgress, signal: call.signal };
+      return ok(pullResultToJson(await call.runtime.images.build(name, options)));
     },
   }),
 ];

@@ -10,10 +10,8 @@ import { anyObject } from '../schemas/resources.js';
 import { forkRequest } from '../schemas/snapshot.js';
 
 /** Answers with the box as it is now, whole: v1 clients read all of it. */
-async function withBox(call: Call, box: Box, operation: string, more: JsonObject = {}): Promise<Answer> {
-  const info = await box.info({ signal: call.signal });
-  call.parts.metrics.stages(operation, info.stages);
-  return ok({ ...boxToJson(info), ...more });
+async function withBox(call: Call, box: Box, more: JsonObject = {}): Promise<Answer> {
+  return ok({ ...boxToJson(await box.info({ signal: call.signal })), ...more });
 }
 
 /** Changes of a box's state. */
@@ -29,8 +27,11 @@ export const lifecycleRoutes: readonly Route[] = [
     answer: { status: 200, body: boxBody },
     handle: async (call) => {
       const box = await boxOf(call);
+      const { run } = await box.info({ signal: call.signal });
       await box.start({ signal: call.signal, discardMemory: call.body.discard_memory });
-      return withBox(call, box, 'startBox');
+      const info = await box.info({ signal: call.signal });
+      if (info.run !== run) call.parts.metrics.stages('startBox', info.stages);
+      return ok(boxToJson(info));
     },
   }),
   route({
@@ -49,7 +50,7 @@ export const lifecycleRoutes: readonly Route[] = [
         signal: call.signal,
         timeoutMs: seconds === undefined ? undefined : seconds * 1000,
       });
-      return withBox(call, box, 'stopBox');
+      return withBox(call, box);
     },
   }),
   route({
@@ -63,7 +64,7 @@ export const lifecycleRoutes: readonly Route[] = [
     handle: async (call) => {
       const box = await boxOf(call);
       await box.pause({ signal: call.signal });
-      return withBox(call, box, 'pauseBox');
+      return withBox(call, box);
     },
   }),
   route({
@@ -78,7 +79,8 @@ export const lifecycleRoutes: readonly Route[] = [
     handle: async (call) => {
       const box = await boxOf(call);
       const resume = await box.resume({ signal: call.signal, pager: call.body.pager });
-      return withBox(call, box, 'resumeBox', { resume });
+      call.parts.metrics.stages('resumeBox', resume.stages);
+      return withBox(call, box, { resume });
     },
   }),
   route({
@@ -94,12 +96,14 @@ export const lifecycleRoutes: readonly Route[] = [
     handle: async (call) => {
       const box = await boxOf(call);
       const { count, names, from_snapshot: fromSnapshot } = call.body;
-      const results = await box.fork({ signal: call.signal, count, names, fromSnapshot });
-      const forks = results.map(async (result) =>
-        'box' in result
-          ? { box: boxToJson(await result.box.info({ signal: call.signal })) }
-          : { error: errorToJson(result.error, call.requestId) },
-      );
+      const { signal, operationId } = call;
+      const results = await box.fork({ signal, operationId, count, names, fromSnapshot });
+      const forks = results.map(async (result) => {
+        if ('error' in result) return { error: errorToJson(result.error, call.requestId) };
+        const info = await result.box.info({ signal: call.signal });
+        call.parts.metrics.stages('forkBox', info.stages);
+        return { box: boxToJson(info) };
+      });
       return ok({ forks: await Promise.all(forks) }, 201);
     },
   }),

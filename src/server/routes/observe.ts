@@ -5,7 +5,6 @@ import { eventToJson, gcResultToJson, runtimeMetricsToJson, verifyResultToJson }
 import { boxOf, ok, type Route, route } from '../route.js';
 import { boxParams } from '../schemas/common.js';
 import { anyObject, gcRequest } from '../schemas/resources.js';
-import { type OnProgress, wantsLines, withProgress } from './progress.js';
 
 const eventStream = 'text/event-stream';
 /** Keeps what lies between client and server from closing a quiet stream. */
@@ -102,10 +101,8 @@ export const observeRoutes: readonly Route[] = [
     summary: 'Check layers, disks and the database',
     scope: 'admin',
     answer: { status: 200, body: anyObject },
-    handle: async (call) => {
-      const verify = async (onProgress?: OnProgress) =>
-        verifyResultToJson(await call.runtime.verify({ onProgress, signal: call.signal }));
-      return wantsLines(call) ? withProgress(call, verify) : ok(await verify());
-    },
+    progress: true,
+    handle: async (call, onProgress) =>
+      ok(verifyResultToJson(await call.runtime.verify({ onProgress, signal: call.signal }))),
   }),
 ];

@@ -79,8 +79,11 @@ export const snapshotRoutes: readonly Route[] = [
     body: restoreRequest,
     answer: { status: 204 },
     handle: async (call) => {
-      const { snapshot } = await boxOf(call);
-      await snapshot.restore(call.params.name, { live: call.body.live, signal: call.signal });
+      const box = await boxOf(call);
+      await box.snapshot.restore(call.params.name, { live: call.body.live, signal: call.signal });
+      if (call.body.live) {
+        call.parts.metrics.stages('restoreSnapshot', (await box.info({ signal: call.signal })).stages);
+      }
       return empty;
     },
   }),
