@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import makeSeedHome from '../test/support/global-setup.js';
 import { diskCases } from './cases/disk.js';
 import { imageCases } from './cases/images.js';
 import { memoryCases } from './cases/memory.js';
@@ -30,6 +31,7 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
+await makeSeedHome();
 let broken = 0;
 for (const named of cases) {
   const result = await runCase(named);
