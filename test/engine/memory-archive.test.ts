@@ -140,6 +140,7 @@ describe('a box exported with memory', () => {
   it('must have some', async () => {
     const box = await home.runtime.create({ image: 'tiny' });
     await box.stop();
+    await home.runtime.gc();
     const before = await layerFiles(home.home);
     const failure = await failureOf(box.export(join(home.home, 'none.boxsnap'), { memory: true }));
     expect(failure).toMatchObject({ code: 'invalid_state', hint: expect.stringContaining('Start the box') });

@@ -56,7 +56,13 @@ const boxliteOptions = z.object({
   cmd: z.array(z.string()).nullish(),
 });
 
-/** Takes the facts out of a manifest, which nobody vouches for. Throws `archive_invalid`, `invalid_argument`. */
+/**
+ * What a box of BoxLite may have and an imported one is not given (v1 contract, section 3.5): rights over the host it came
+ * from, and parts of that host. Its `security` is left out instead, since a box here has that of all boxes.
+ */
+const boxliteRefused = ['privileged', 'nested_virtualization', 'volumes', 'rootfs_path', 'kernel'] as const;
+
+/** Takes the facts out of a manifest, which nobody vouches for. Throws `archive_invalid`, `invalid_argument`, `unsupported`. */
 export function importFacts(manifest: AnyManifest): ImportFacts {
   const facts = isOurs(manifest) ? factsOf(manifest) : boxliteFactsOf(manifest);
   const { config, image, labels, cpus, memoryMiB, diskSizeGb } = facts;
@@ -87,7 +93,20 @@ function factsOf(manifest: Manifest): ImportFacts {
   };
 }
 
+function refuseForeign({ options }: BoxliteManifest): void {
+  for (const name of boxliteRefused) {
+    const value = options[name];
+    const isUnset = !value || (Array.isArray(value) && value.length === 0);
+    if (isUnset) continue;
+    throw new CryoboxError('unsupported', `archive: the box in it has "${name}", which cannot be imported`, {
+      hint: `Export the box without "${name}"; volumes can be mounted into the new box.`,
+      details: { option: name },
+    });
+  }
+}
+
 function boxliteFactsOf(manifest: BoxliteManifest): ImportFacts {
+  refuseForeign(manifest);
   const parsed = boxliteOptions.safeParse(manifest.options);
   if (!parsed.success) throw badOptions(parsed.error);
   const { cpus, memory_mib, disk_size_gb, env, working_dir, user, entrypoint, cmd } = parsed.data;
