@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mustRun, runCli, spawnCli } from '../support/cli.js';
 import { newHome, type TestHome } from '../support/home.js';
@@ -88,5 +89,40 @@ describe('serve', () => {
     expect((await far(['ls'], key)).exitCode).toBe(125);
     server.kill('SIGINT');
     expect((await server).exitCode).toBe(0);
+  });
+
+  it('serves over TLS, and is believed by who knows its certificate', async () => {
+    await cli('engine', 'stop');
+    const directory = await mkdtemp(join(tmpdir(), 'cryobox-tls-'));
+    const [cert, key] = [join(directory, 'cert.pem'), join(directory, 'key.pem')];
+    const kind = [
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '1',
+    ];
+    const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
+    await execa('openssl', ['req', ...kind, '-keyout', key, '-out', cert, ...names]);
+    try {
+      const half = await cli('serve', '--port', '0', '--tls-cert', cert);
+      expect([half.exitCode, half.stderr]).toEqual([125, expect.stringContaining('belong together')]);
+      const server = spawnCli(home.path, ['serve', '--port', '0', '--tls-cert', cert, '--tls-key', key], {});
+      const [line] = await once(server.stdout ?? expect.unreachable(), 'data');
+      const url = String(line).trim();
+      expect(url).toMatch(/^https:/);
+      const far = ['run', '--rm', '--url', url, 'tiny', 'echo', 'far'];
+      const known = await spawnCli('/no/home', far, { env: { NODE_EXTRA_CA_CERTS: cert } });
+      expect([known.exitCode, known.stdout]).toEqual([0, 'far\n']);
+      const unknown = await spawnCli('/no/home', far, {});
+      expect([unknown.exitCode, unknown.stdout]).toEqual([125, '']);
+      server.kill('SIGINT');
+      expect((await server).exitCode).toBe(0);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
   });
 });

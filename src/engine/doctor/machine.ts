@@ -1,10 +1,11 @@
-import { access, constants, readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ifExists } from '../../base/files.js';
 import { findQemu, type QemuBinary } from '../../machine/index.js';
 import { findKernel, guestProgramPath } from '../assets.js';
 import { knownAccelerator, requestedAccelerator } from '../machines/accelerator.js';
 import { tryAccelerator } from '../machines/accelerator-trial.js';
+import { mayUseUffd } from '../memory/pager.js';
 import { type Check, type Finding, failed, ok, warning } from './check.js';
 
 const setupHint = 'Run `npm run setup`.';
@@ -49,29 +50,10 @@ async function checkProgram(name: 'cryobox-agent' | 'netguard.so'): Promise<Find
   return (await ifExists(stat(path))) ? ok(path) : failed(`${path} is missing`, setupHint);
 }
 
-/** Machines run without capabilities, so what matters is what the kernel grants to everybody (userfaultfd(2)). */
 async function checkUserfaultfd(): Promise<Finding> {
-  const setting = await ifExists(readFile('/proc/sys/vm/unprivileged_userfaultfd', 'utf8'));
-  if (setting?.trim() === '1') return ok('vm.unprivileged_userfaultfd is 1');
-  if (await deviceIsOpenToMachines()) return ok('/dev/userfaultfd can be opened; QEMU 8.1 or newer uses it');
-  const found =
-    setting === undefined
-      ? 'this kernel has no userfaultfd'
-      : 'machines may not use it: vm.unprivileged_userfaultfd is 0';
+  if (await mayUseUffd()) return ok('machines may use it');
   return warning(
-    `${found}; paused boxes come back by mapping their memory files instead`,
+    'machines may not use it: paused boxes come back by mapping their memory files instead',
     'sysctl -w vm.unprivileged_userfaultfd=1, for resuming without reading all memory first.',
-  );
-}
-
-async function deviceIsOpenToMachines(): Promise<boolean> {
-  const device = '/dev/userfaultfd';
-  const facts = await ifExists(stat(device));
-  if (!facts) return false;
-  // As root the engine gives machines users of their own, whom only the mode for others helps.
-  if (process.getuid?.() === 0) return (facts.mode & 0o006) === 0o006;
-  return await access(device, constants.R_OK | constants.W_OK).then(
-    () => true,
-    () => false,
   );
 }

@@ -8,10 +8,10 @@ import { LayerDraft, rebaseDescendants, replaceLayers } from './merged-layers.js
 import { flatCandidates } from './source.js';
 
 /**
- * How long the layers that a merge replaces stay: whoever looked the memory up just before it may still open them, and
- * does so within seconds.
+ * How long the layers that a merge replaces stay: for whoever looked the memory up just before it. A resume opens them
+ * within seconds; a capture refers to them when it ends, which may be minutes later for the largest machines.
  */
-const graceMs = 60_000;
+const graceMs = 5 * 60_000;
 
 /** Makes one layer, one memory at a time, of memories that are deep or far from what can be mapped. */
 export class MemoryMerger implements MemoryKeeper {

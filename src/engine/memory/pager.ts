@@ -33,7 +33,7 @@ export async function choosePager(asked: Pager, { plan }: OpenedMemory): Promise
 }
 
 /** Machines run without privileges, so what counts is what everybody may (userfaultfd(2), since Linux 5.2). */
-async function mayUseUffd(): Promise<boolean> {
+export async function mayUseUffd(): Promise<boolean> {
   return (await ifExists(readFile('/proc/sys/vm/unprivileged_userfaultfd', 'utf8')))?.trim() === '1';
 }
 
