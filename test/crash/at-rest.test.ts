@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Engine } from '../../src/engine/index.js';
 import { writeBlocks } from '../engine/disk-files.js';
 import { newHome, type TestHome } from '../support/home.js';
-import { checkHome, compile, copyHome, pointsOf, runDriver, viewOf } from './crash.js';
+import { checkHome, compile, copyHome, operationLimitMs, pointsOf, runDriver, viewOf } from './crash.js';
 
 let base: TestHome;
 let killed = 0;
@@ -76,7 +76,6 @@ async function endMachines(home: string, look: () => Promise<void> = async () =>
   await rm(home, { recursive: true });
 }
 
-const limitMs = 600_000;
 it.each([
   'snapshot',
   'restore',
@@ -90,9 +89,11 @@ it.each([
   'create',
   'volume-create',
   'volume-remove',
-])('survives a kill at every point of %s', { timeout: limitMs }, (act) => killEverywhere(base.path, act));
+])('survives a kill at every point of %s', { timeout: operationLimitMs }, (act) =>
+  killEverywhere(base.path, act),
+);
 
-it('removes what a killed export left outside of the home', { timeout: limitMs }, async () => {
+it('removes what a killed export left outside of the home', { timeout: operationLimitMs }, async () => {
   const copy = await copyHome(base.path);
   const kill = { point: 'archive.rename:before', hit: 1 };
   expect(await runDriver({ home: copy, act: 'export', kill })).toBe(true);
@@ -104,7 +105,7 @@ it('removes what a killed export left outside of the home', { timeout: limitMs }
   await endMachines(copy, async () => expect(await readdir(out)).toEqual(['given.boxsnap']));
 });
 
-it('survives a kill at every point of a garbage collection', { timeout: limitMs }, async () => {
+it('survives a kill at every point of a garbage collection', { timeout: operationLimitMs }, async () => {
   const home = await copyHome(base.path);
   {
     await using engine = await Engine.open({ home, poolSize: 0 });
@@ -116,7 +117,7 @@ it('survives a kill at every point of a garbage collection', { timeout: limitMs 
 });
 
 it('survives a kill at every point of a flatten, and of the repair after it', {
-  timeout: limitMs,
+  timeout: operationLimitMs,
 }, async () => {
   const home = await copyHome(base.path);
   {

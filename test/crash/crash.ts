@@ -73,6 +73,9 @@ export async function pointsOf(home: string, act: string): Promise<readonly Kill
   return sample(kills);
 }
 
+/** How long the kills of one operation may take: a few seconds each, and there are up to a hundred. */
+export const operationLimitMs = process.env.CRYOBOX_CRASH === 'all' ? 1_800_000 : 600_000;
+
 /** All of a list when all is asked for, else every third. */
 export function sample<T>(items: readonly T[]): readonly T[] {
   return everyPoint || items.length <= 3 ? items : items.filter((_, i) => i % 3 === items.length % 3);

@@ -7,11 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Engine } from '../../src/engine/index.js';
 import { newHome, type TestHome } from '../support/home.js';
-import { checkWhole, compile, type Kill, sample } from './crash.js';
+import { checkWhole, compile, type Kill, operationLimitMs, sample } from './crash.js';
 
 const driver = fileURLToPath(new URL('serve-driver.mjs', import.meta.url));
-const limitMs = 300_000;
-
 let home: TestHome;
 let archive: Buffer;
 const children = new Set<ChildProcess>();
@@ -153,12 +151,12 @@ async function killEverywhere(send: Send, boxes: number): Promise<void> {
 }
 
 it('a create with a key that is sent again makes one box, wherever its engine was killed', {
-  timeout: limitMs,
+  timeout: operationLimitMs,
 }, async () => {
   await killEverywhere(json('/boxes', { image: 'tiny' }), 1);
 });
 
-it('so does an import', { timeout: limitMs }, async () => {
+it('so does an import', { timeout: operationLimitMs }, async () => {
   const send: Send = (url, key) =>
     fetch(`${url}/v1/boxes/import`, {
       method: 'POST',
@@ -168,7 +166,7 @@ it('so does an import', { timeout: limitMs }, async () => {
   await killEverywhere(send, 1);
 });
 
-it('and a fork makes its children once', { timeout: limitMs }, async () => {
+it('and a fork makes its children once', { timeout: operationLimitMs }, async () => {
   await killEverywhere(json('/boxes/b/fork', { count: 2 }), 2);
 });
 

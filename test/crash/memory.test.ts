@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Box, Runtime } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
 import { newHome, type TestHome } from '../support/home.js';
-import { checkWhole, compile, pointsOf, runDriver, sample } from './crash.js';
+import { checkWhole, compile, operationLimitMs, pointsOf, runDriver, sample } from './crash.js';
 
 let home: TestHome;
 let killed = 0;
@@ -119,7 +119,6 @@ async function killEverywhere(
   }
 }
 
-const limitMs = 600_000;
 it.each([
   ['pause', { isPaused: false, allowed: ['running', 'paused'] }],
   ['resume', { isPaused: true, allowed: ['running', 'paused'] }],
@@ -129,6 +128,6 @@ it.each([
   ['template', { isPaused: false, allowed: ['running'] }],
   ['export-memory', { isPaused: false, allowed: ['running'] }],
   ['import-memory', { isPaused: false, allowed: ['running'] }],
-] as const)('survives a kill at the points of %s', { timeout: limitMs }, (act, options) =>
+] as const)('survives a kill at the points of %s', { timeout: operationLimitMs }, (act, options) =>
   killEverywhere(act, options),
 );

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Engine } from '../../src/engine/index.js';
 import { diskChain } from '../engine/disk-files.js';
 import { newHome, type TestHome } from '../support/home.js';
-import { checkHome, compile, pointsOf, runDriver, sample, viewOf } from './crash.js';
+import { checkHome, compile, operationLimitMs, pointsOf, runDriver, sample, viewOf } from './crash.js';
 
 let home: TestHome;
 let killed = 0;
@@ -77,16 +77,17 @@ async function killEverywhere(act: string): Promise<void> {
   }
 }
 
-const limitMs = 600_000;
-it('survives a kill at every point of a snapshot of a running box', { timeout: limitMs }, () =>
+it('survives a kill at every point of a snapshot of a running box', { timeout: operationLimitMs }, () =>
   killEverywhere('snapshot'),
 );
 
-it('survives a kill at every point of a clone of a running box', { timeout: limitMs }, () =>
+it('survives a kill at every point of a clone of a running box', { timeout: operationLimitMs }, () =>
   killEverywhere('clone'),
 );
 
-it('survives a kill at every point of a flatten under a running box', { timeout: limitMs }, async () => {
+it('survives a kill at every point of a flatten under a running box', {
+  timeout: operationLimitMs,
+}, async () => {
   const pid = await pidOfBox();
   for (const kill of sample(flattenKills)) {
     await fillChain();

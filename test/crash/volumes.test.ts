@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Runtime } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
 import { newHome, type TestHome } from '../support/home.js';
-import { checkWhole, compile, pointsOf, runDriver, sample } from './crash.js';
+import { checkWhole, compile, operationLimitMs, pointsOf, runDriver, sample } from './crash.js';
 
 let home: TestHome;
 let killed = 0;
@@ -52,32 +52,35 @@ async function reset(isPaused: boolean): Promise<string> {
   });
 }
 
-const limitMs = 600_000;
 it.each([
   ['pause', false],
   ['resume', true],
-] as const)('is whole after a kill at the points of %s', { timeout: limitMs }, async (act, isPaused) => {
-  await reset(isPaused);
-  const points = sample(sample(await pointsOf(home.path, act)));
-  expect(points.length).toBeGreaterThan(0);
-  const run = await withRuntime(async (runtime) => {
-    await output(runtime, 'true');
-    return (await (await runtime.get('b'))?.info())?.run;
-  });
-  for (const kill of points) {
-    const lines = await reset(isPaused);
-    try {
-      expect(await runDriver({ home: home.path, act, kill })).toBe(true);
-      killed += 1;
-      await withRuntime(async (runtime) => {
-        expect(await output(runtime, 'cat /data/mark; wc -l < /data/log')).toBe(`whole\n${lines}`);
-        expect((await (await runtime.get('b'))?.info())?.run).toBe(run);
-        const other = { image: 'tiny', volumes: [{ volume: 'data', guestPath: '/data', readOnly: true }] };
-        await expect(runtime.create(other)).rejects.toMatchObject({ code: 'conflict' });
-        await checkWhole(home.path, runtime);
-      });
-    } catch (error) {
-      throw new Error(`${act}, killed at ${kill.point}@${kill.hit}`, { cause: error });
+] as const)(
+  'is whole after a kill at the points of %s',
+  { timeout: operationLimitMs },
+  async (act, isPaused) => {
+    await reset(isPaused);
+    const points = sample(sample(await pointsOf(home.path, act)));
+    expect(points.length).toBeGreaterThan(0);
+    const run = await withRuntime(async (runtime) => {
+      await output(runtime, 'true');
+      return (await (await runtime.get('b'))?.info())?.run;
+    });
+    for (const kill of points) {
+      const lines = await reset(isPaused);
+      try {
+        expect(await runDriver({ home: home.path, act, kill })).toBe(true);
+        killed += 1;
+        await withRuntime(async (runtime) => {
+          expect(await output(runtime, 'cat /data/mark; wc -l < /data/log')).toBe(`whole\n${lines}`);
+          expect((await (await runtime.get('b'))?.info())?.run).toBe(run);
+          const other = { image: 'tiny', volumes: [{ volume: 'data', guestPath: '/data', readOnly: true }] };
+          await expect(runtime.create(other)).rejects.toMatchObject({ code: 'conflict' });
+          await checkWhole(home.path, runtime);
+        });
+      } catch (error) {
+        throw new Error(`${act}, killed at ${kill.point}@${kill.hit}`, { cause: error });
+      }
     }
-  }
-});
+  },
+);
