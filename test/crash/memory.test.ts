@@ -4,10 +4,10 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Box, Runtime } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
 import { newHome, type TestHome } from '../support/home.js';
-import { checkWhole, compile, operationLimitMs, pointsOf, runDriver, sample } from './crash.js';
+import { checkWhole, compile, Kills, operationLimitMs, pointsOf, sample } from './crash.js';
 
 let home: TestHome;
-let killed = 0;
+const kills = new Kills();
 
 const withRuntime = async <T>(task: (runtime: Runtime, engine: Engine) => Promise<T>): Promise<T> => {
   await using engine = await Engine.open({ home: home.path, poolSize: 0 });
@@ -44,7 +44,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  process.stdout.write(`killed an engine at ${killed} points of memory operations\n`);
+  process.stdout.write(`killed an engine at ${kills.killed} points of memory operations\n`);
   await withRuntime(async (runtime) => {
     for (const { id } of await runtime.list()) await runtime.remove(id, { force: true });
   });
@@ -107,8 +107,7 @@ async function killEverywhere(
   for (const kill of points) {
     await reset(options.isPaused);
     try {
-      expect(await runDriver({ home: home.path, act, kill })).toBe(true);
-      killed += 1;
+      await kills.run({ home: home.path, act, kill });
       await withRuntime(async (runtime) => {
         await probe(runtime, run, options.allowed);
         await checkWhole(home.path, runtime);
@@ -117,6 +116,7 @@ async function killEverywhere(
       throw new Error(`${act}, killed at ${kill.point}@${kill.hit}`, { cause: error });
     }
   }
+  kills.check();
 }
 
 it.each([

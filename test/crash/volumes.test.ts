@@ -2,10 +2,10 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Runtime } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
 import { newHome, type TestHome } from '../support/home.js';
-import { checkWhole, compile, operationLimitMs, pointsOf, runDriver, sample } from './crash.js';
+import { checkWhole, compile, Kills, operationLimitMs, pointsOf, sample } from './crash.js';
 
 let home: TestHome;
-let killed = 0;
+const kills = new Kills();
 
 const withRuntime = async <T>(task: (runtime: Runtime) => Promise<T>): Promise<T> => {
   await using engine = await Engine.open({ home: home.path, poolSize: 0 });
@@ -35,7 +35,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  process.stdout.write(`killed an engine at ${killed} points of a box with a volume\n`);
+  process.stdout.write(`killed an engine at ${kills.killed} points of a box with a volume\n`);
   await withRuntime(async (runtime) => runtime.remove('b', { force: true }));
   await home[Symbol.asyncDispose]();
 });
@@ -69,8 +69,7 @@ it.each([
     for (const kill of points) {
       const lines = await reset(isPaused);
       try {
-        expect(await runDriver({ home: home.path, act, kill })).toBe(true);
-        killed += 1;
+        await kills.run({ home: home.path, act, kill });
         await withRuntime(async (runtime) => {
           expect(await output(runtime, 'cat /data/mark; wc -l < /data/log')).toBe(`whole\n${lines}`);
           expect((await (await runtime.get('b'))?.info())?.run).toBe(run);
@@ -82,5 +81,6 @@ it.each([
         throw new Error(`${act}, killed at ${kill.point}@${kill.hit}`, { cause: error });
       }
     }
+    kills.check();
   },
 );
