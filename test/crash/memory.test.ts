@@ -102,7 +102,7 @@ async function killEverywhere(
     return (await box.info()).run;
   });
   await reset(options.isPaused);
-  const points = sample(sample(await pointsOf(home.path, act)));
+  const points = sample(await pointsOf(home.path, act));
   expect(points.length).toBeGreaterThan(0);
   for (const kill of points) {
     await reset(options.isPaused);

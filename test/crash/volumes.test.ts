@@ -60,7 +60,7 @@ it.each([
   { timeout: operationLimitMs },
   async (act, isPaused) => {
     await reset(isPaused);
-    const points = sample(sample(await pointsOf(home.path, act)));
+    const points = sample(await pointsOf(home.path, act));
     expect(points.length).toBeGreaterThan(0);
     const run = await withRuntime(async (runtime) => {
       await output(runtime, 'true');
