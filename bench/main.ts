@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import makeSeedHome from '../test/support/global-setup.js';
 import { diskCases } from './cases/disk.js';
 import { imageCases } from './cases/images.js';
+import { manyBoxesCases } from './cases/many-boxes.js';
 import { memoryCases } from './cases/memory.js';
 import { largeMemoryCases } from './cases/memory-large.js';
 import { restCases } from './cases/rest.js';
@@ -19,6 +20,7 @@ const cases = [
   ...runtimeCases,
   ...diskCases,
   ...snapshotCases,
+  ...manyBoxesCases,
   ...imageCases,
   ...memoryCases,
   ...largeMemoryCases,

@@ -3,7 +3,18 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const LIMIT_LINES = 600;
-const roots = ['src', 'test', 'bench', 'scripts', 'agent/src', 'agent/tests'];
+const roots = [
+  'src',
+  'web',
+  'test',
+  'bench',
+  'scripts',
+  'site/lib',
+  'agent/src',
+  'agent/tests',
+  'gateway/src',
+  'gateway/tests',
+];
 const tooLong = [];
 
 for (const root of roots) {
@@ -14,7 +25,7 @@ for (const root of roots) {
     continue;
   }
   for (const name of names) {
-    if (!/\.(ts|mjs|rs)$/.test(name)) continue;
+    if (!/\.(tsx?|mjs|rs|css)$/.test(name)) continue;
     const lines = readFileSync(join(root, name), 'utf8').split('\n').length;
     if (lines > LIMIT_LINES) tooLong.push(`${join(root, name)}: ${lines} lines`);
   }

@@ -34,7 +34,7 @@ await main(async () => {
 async function ensureImage() {
   const there = await tryRun(process.execPath, [CLI, 'images', 'inspect', IMAGE], { timeoutMs: 60_000 });
   if (there.status === 0) return 'up to date';
-  const args = ['images', 'build', IMAGE, '--from-debian', 'bookworm', '--packages', 'python3'];
+  const args = ['images', 'build', IMAGE, '--recipe', 'python'];
   await cryobox(args, { timeoutMs: BUILD_TIMEOUT_MS, label: IMAGE });
   return 'built';
 }

@@ -1,6 +1,6 @@
 /**
  * The one error catalogue. Every error that leaves Cryobox is a {@link CryoboxError} whose `code` is a key of
- * {@link catalogue}; the server renders it and the remote runtime rebuilds it from the same table.
+ * the catalogue; the server renders it and the remote runtime rebuilds it from the same table.
  */
 
 /** Who can mend it: the caller (`user`) or the operator of the host (`system`). */
@@ -87,6 +87,13 @@ export const catalogue = {
     'user',
     'Start a new execution; ended ones are kept for five minutes.',
   ),
+  position_gone: entry(
+    410,
+    'PositionGoneError',
+    'position_gone',
+    'user',
+    'List what there is now, then follow the events from now on.',
+  ),
   payload_too_large: entry(
     413,
     'PayloadTooLargeError',
@@ -124,6 +131,13 @@ export const catalogue = {
     'execution_failed',
     'user',
     'Create the directory, or leave cwd out.',
+  ),
+  output_lost: entry(
+    500,
+    'ExecutionError',
+    'execution_failed',
+    'system',
+    'Run the command again with its output in a file of the box, and copy that out.',
   ),
   user_not_found: entry(
     422,
@@ -225,7 +239,7 @@ export const catalogue = {
     'ConflictError',
     'conflict',
     'user',
-    'Connect to the engine that owns the home, or choose another CRYOBOX_HOME.',
+    'Connect to the engine that owns the home, end it with `cryobox engine stop`, or choose another CRYOBOX_HOME.',
   ),
   machine_failed: entry(
     503,
@@ -285,7 +299,7 @@ export const catalogue = {
   ),
 } as const satisfies Record<string, CatalogueEntry>;
 
-/** The `code` of a {@link CryoboxError}: a key of {@link catalogue}. */
+/** The `code` of a {@link CryoboxError}: a key of the catalogue. */
 export type ErrorCode = keyof typeof catalogue;
 
 /** What may be given beside code and message. */
@@ -352,9 +366,23 @@ export function errnoOf(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined;
 }
 
+/** Limits of the host that an operation may meet: what is at an end, and where it is raised. */
+const hostLimits: Readonly<Record<string, readonly [what: string, hint: string]>> = {
+  EAGAIN: [
+    'no process can be started: the limit of processes is reached',
+    'End what is no longer used, or raise the limit: `ulimit -u`, TasksMax of the service, pids.max of the cgroup.',
+  ],
+  EMFILE: [
+    'this process may open no more files',
+    'Use less at once, or raise the limit: `ulimit -n`, LimitNOFILE of the service.',
+  ],
+  ENFILE: ['the host may open no more files', 'Raise the sysctl fs.file-max of the host.'],
+  ENOMEM: ['the host has no memory left', 'Stop or pause what is not needed, or give the host more memory.'],
+};
+
 /**
- * Wraps a failure of the host as a typed error: `ENOSPC` and `EDQUOT` become `disk_full`, a {@link CryoboxError}
- * passes through unchanged, everything else becomes `fallback`.
+ * Wraps a failure of the host as a typed error: `ENOSPC` and `EDQUOT` become `disk_full`, `EAGAIN`, `EMFILE`, `ENFILE` and
+ * `ENOMEM` become `resource_exhausted`, a {@link CryoboxError} passes through unchanged, everything else becomes `fallback`.
  */
 export function wrapHostError(
   error: unknown,
@@ -365,6 +393,14 @@ export function wrapHostError(
   const errno = errnoOf(error);
   if (errno === 'ENOSPC' || errno === 'EDQUOT') {
     return new CryoboxError('disk_full', `${what}: the disk is full`, { cause: error });
+  }
+  const limit = hostLimits[errno ?? ''];
+  if (limit) {
+    return new CryoboxError('resource_exhausted', `${what}: ${limit[0]} (${errno})`, {
+      cause: error,
+      hint: limit[1],
+      details: { errno },
+    });
   }
   // A path of the caller's that no file can have, such as one with a NUL.
   const code = errno === 'ERR_INVALID_ARG_VALUE' ? 'invalid_argument' : fallback;

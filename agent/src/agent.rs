@@ -2,7 +2,8 @@
 
 use crate::cgroup::Cgroups;
 use crate::connection::{Connection, OUT_HARD_BYTES, OUT_SOFT_BYTES};
-use crate::exec::{Exec, Finished};
+use crate::exec::Exec;
+use crate::exec_finished::Finished;
 use crate::failure::{Context, Failure, Outcome};
 use crate::frame::{Frame, Item};
 use crate::identity::Identity;
@@ -10,6 +11,7 @@ use crate::jobs::Jobs;
 use crate::json::Value;
 use crate::net::Dial;
 use crate::object;
+use crate::rehearsal::Rehearsal;
 use crate::streams::{Sink, Source};
 use crate::sys;
 use crate::system::{Freeze, PowerOff};
@@ -60,7 +62,8 @@ impl Token {
     }
 }
 
-/// Something to be done at a point of the monotonic clock. Stale ones find nothing to do.
+/// Something to be done at a point of the monotonic clock. One that is not needed any more is cancelled where many or
+/// long ones could gather; stale ones find nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
     ExecTimeout(u64),
@@ -68,11 +71,15 @@ pub enum Timer {
     Thaw(u64),
     PowerOff,
     DialTimeout(u64),
+    Held,
     FirstReads,
 }
 
+/// A timer that was set, to cancel it.
+pub type TimerKey = (u64, u64);
+
 /// A request to be answered later, perhaps after its connection is gone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     generation: u64,
     id: i64,
@@ -93,7 +100,7 @@ pub struct Agent {
     pub connection: Option<Connection>,
     generation: u64,
     next_key: u64,
-    timers: BTreeMap<(u64, u64), Timer>,
+    timers: BTreeMap<TimerKey, Timer>,
     pub scratch: Vec<u8>,
     pub sources: BTreeMap<u64, Source>,
     pub sinks: BTreeMap<u64, Sink>,
@@ -103,9 +110,15 @@ pub struct Agent {
     /// Sources that wait for the connection to take what is queued.
     pub waiting: BTreeSet<u64>,
     pub ring_bytes: usize,
+    /// Until when sources whose connection is gone drop nothing.
+    pub held_until_ms: Option<u64>,
     pub execs: BTreeMap<u64, Exec>,
     pub exec_names: BTreeMap<String, u64>,
     pub exec_finished: VecDeque<Finished>,
+    /// When the oldest ended execution may be forgotten.
+    pub retention: Option<TimerKey>,
+    /// Arguments that came ahead of their start, by its name.
+    pub words: BTreeMap<String, Vec<u8>>,
     pub children: BTreeMap<i32, Child>,
     pub cgroups: Option<Cgroups>,
     /// Executions that have settled and whose cgroups are still there.
@@ -118,6 +131,7 @@ pub struct Agent {
     pub run: Option<String>,
     /// What identity.renew asked for and the root that is not mounted yet is to get.
     pub identity: Option<Identity>,
+    pub rehearsal: Rehearsal,
     pub freeze: Freeze,
     pub power_off: Option<PowerOff>,
     pub volumes: Volumes,
@@ -159,9 +173,12 @@ impl Agent {
             busy: BTreeSet::new(),
             waiting: BTreeSet::new(),
             ring_bytes: 0,
+            held_until_ms: None,
             execs: BTreeMap::new(),
             exec_names: BTreeMap::new(),
             exec_finished: VecDeque::new(),
+            retention: None,
+            words: BTreeMap::new(),
             children: BTreeMap::new(),
             cgroups: None,
             settled: Vec::new(),
@@ -170,6 +187,7 @@ impl Agent {
             is_init,
             run: None,
             identity: None,
+            rehearsal: Rehearsal::None,
             freeze: Freeze::default(),
             power_off: None,
             volumes: Volumes::default(),
@@ -225,10 +243,19 @@ impl Agent {
         };
     }
 
-    pub fn after(&mut self, delay_ms: u64, timer: Timer) {
-        let key = self.new_key();
-        self.timers
-            .insert((sys::monotonic_ms().saturating_add(delay_ms), key), timer);
+    pub fn after(&mut self, delay_ms: u64, timer: Timer) -> TimerKey {
+        let key = (sys::monotonic_ms().saturating_add(delay_ms), self.new_key());
+        self.timers.insert(key, timer);
+        key
+    }
+
+    pub fn cancel_timer(&mut self, key: TimerKey) {
+        self.timers.remove(&key);
+    }
+
+    /// How many timers are set.
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
     }
 
     fn connect(&mut self, fd: OwnedFd) -> io::Result<()> {
@@ -324,6 +351,7 @@ impl Agent {
                 Timer::Thaw(round) => self.thaw_timeout(round),
                 Timer::PowerOff => self.power_off_step(),
                 Timer::DialTimeout(id) => self.dial_timeout(id),
+                Timer::Held => self.release_held(),
                 Timer::FirstReads => warm::read_ahead(),
             }
         }
@@ -371,8 +399,10 @@ impl Agent {
 
     fn reset_connection(&mut self) {
         self.drop_streams();
+        self.cancel_all_jobs();
         self.exec_detach_all();
         self.dials.clear();
+        self.words.clear();
         self.generation += 1;
         if let Some(connection) = self.connection.as_mut() {
             connection.reset();
@@ -456,6 +486,11 @@ impl Agent {
                 connection.send(&header);
             }
         }
+    }
+
+    /// The ticket of another request of the same dialogue.
+    pub fn ticket_of(&self, ticket: Ticket, id: i64) -> Ticket {
+        Ticket { id, ..ticket }
     }
 
     /// Whether the connection that asked is still there.

@@ -11,6 +11,7 @@ pub struct Beneath {
     resolve: u64,
     /// The directory used last: archives come directory by directory.
     last: Option<(Vec<u8>, OwnedFd)>,
+    made: Vec<Vec<u8>>,
 }
 
 /// The components of a path from an archive, without `.` and leading slashes. None when `..` is in it.
@@ -43,6 +44,7 @@ impl Beneath {
             root,
             resolve: scope | sys::RESOLVE_NO_MAGICLINKS,
             last: None,
+            made: Vec::new(),
         })
     }
 
@@ -88,7 +90,12 @@ impl Beneath {
         self.last = None;
     }
 
-    fn open_or_make(&self, parts: &[&[u8]]) -> io::Result<OwnedFd> {
+    /// The directories made since this was asked last, the outer before the inner.
+    pub fn take_made(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.made)
+    }
+
+    fn open_or_make(&mut self, parts: &[&[u8]]) -> io::Result<OwnedFd> {
         let flags = sys::O_PATH | sys::O_DIRECTORY;
         match self.openat2(&parts.join(&b'/'), flags) {
             Err(error) if error.raw_os_error() == Some(sys::ENOENT) && !parts.is_empty() => {}
@@ -101,7 +108,9 @@ impl Beneath {
                 Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {
                     let name = CString::new(parts[count - 1])?;
                     let made = unsafe { sys::mkdirat(parent.as_raw_fd(), name.as_ptr(), 0o755) };
-                    if made != 0 && sys::errno() != sys::EEXIST {
+                    if made == 0 {
+                        self.made.push(path.clone());
+                    } else if sys::errno() != sys::EEXIST {
                         return Err(io::Error::last_os_error());
                     }
                     self.openat2(&path, flags)?

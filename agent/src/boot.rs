@@ -1,12 +1,16 @@
 //! PID 1 from the kernel's hand-over to the port of the host.
 
+use crate::devices;
 use crate::failure::{Context, Failure, Outcome};
+use crate::modprobe;
 use crate::sys;
+use crate::sysctls;
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
-use std::os::raw::{c_int, c_ulong};
-use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::os::raw::c_ulong;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::io::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
@@ -16,8 +20,16 @@ const PORT_NAME: &str = "cryobox.agent";
 /// Drivers find their devices while modules load; this bounds the wait for the port.
 const PORT_TRIES: u32 = 2000;
 const PORT_PAUSE: Duration = Duration::from_millis(5);
-const GUEST_DISK: &str = "/dev/vda";
+pub const GUEST_DISK: &str = "/dev/vda";
 const GUEST_DISK_PLACE: &str = "/guest";
+/// Devices of modules that are loaded on first use: path, mode, minor number (Linux, Documentation/admin-guide/devices.txt).
+/// Anybody may open the first two: what they allow then is a matter of capabilities.
+const ON_DEMAND_DEVICES: [(&str, u32, u64); 3] = [
+    ("/dev/fuse", 0o666, 229),
+    ("/dev/net/tun", 0o666, 200),
+    ("/dev/loop-control", 0o660, 237),
+];
+const MISC_MAJOR: u64 = 10;
 
 pub fn mount(source: &str, target: &str, kind: &str, flags: c_ulong, data: &str) -> Outcome<()> {
     let text =
@@ -56,6 +68,7 @@ fn mount_kernel_file_systems() -> Outcome<()> {
             sys::MS_NOSUID | sys::MS_NODEV,
             "mode=1777",
         ),
+        ("mqueue", "/dev/mqueue", plain, ""),
         ("tmpfs", "/run", sys::MS_NOSUID | sys::MS_NODEV, "mode=0755"),
         ("cgroup2", "/sys/fs/cgroup", plain, ""),
     ] {
@@ -72,18 +85,37 @@ fn mount_kernel_file_systems() -> Outcome<()> {
         // A kernel that mounts devtmpfs by itself may have made them.
         let _ = std::os::unix::fs::symlink(target, format!("/dev/{}", link));
     }
+    for (path, mode, minor) in ON_DEMAND_DEVICES {
+        // The kernel makes them only when their module is there; it is loaded when one of them is opened.
+        make_device(path, mode, minor).unwrap_or_else(|failure| log(&failure.message));
+    }
     Ok(())
 }
 
-/// Moves the kernel's file systems, each with what is mounted below it, to a new root.
-pub fn move_kernel_file_systems(root: &str) -> Outcome<()> {
+/// A character device of the kernel's "misc" group, whatever it holds by itself.
+fn make_device(path: &str, mode: u32, minor: u64) -> Outcome<()> {
+    if let Some(parent) = std::path::Path::new(path).parent() {
+        fs::create_dir_all(parent).context(path)?;
+    }
+    let name = CString::new(path).map_err(|_| Failure::invalid("a NUL byte"))?;
+    let device = MISC_MAJOR << 8 | minor;
+    let made = unsafe { sys::mknod(name.as_ptr(), sys::S_IFCHR | mode, device) };
+    if made != 0 && sys::errno() != sys::EEXIST {
+        return Err(std::io::Error::last_os_error()).context(path);
+    }
+    // The mode of mknod is cut by the umask.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).context(path)
+}
+
+/// Moves the kernel's file systems, each with what is mounted below it, to another root. `` is the one that is there.
+pub fn move_kernel_file_systems(from: &str, root: &str) -> Outcome<()> {
     for place in ["/proc", "/sys", "/dev", "/run"] {
         let target = format!("{}{}", root, place);
         // An image need not hold the places.
         if fs::metadata(&target).is_err() {
             let _ = fs::create_dir_all(&target);
         }
-        mount(place, &target, "", sys::MS_MOVE, "")?;
+        mount(&format!("{}{}", from, place), &target, "", sys::MS_MOVE, "")?;
     }
     Ok(())
 }
@@ -101,6 +133,8 @@ pub fn boot() -> Outcome<OwnedFd> {
     open_standard_descriptors();
     mount_kernel_file_systems()?;
     open_standard_descriptors();
+    devices::hold()?;
+    sysctls::apply();
     // Ctrl-Alt-Del and reboot requests of the console are no business of a guest without one.
     unsafe { sys::reboot(sys::RB_DISABLE_CAD) };
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
@@ -142,28 +176,8 @@ fn load_modules() {
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
     {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) => {
-                log(&format!("module {}: {}", path, error));
-                continue;
-            }
-        };
-        let options = b"\0";
-        let done = unsafe {
-            sys::syscall(
-                sys::nr::FINIT_MODULE,
-                file.as_raw_fd(),
-                options.as_ptr(),
-                0 as c_int,
-            )
-        };
-        if done != 0 && sys::errno() != sys::EEXIST {
-            log(&format!(
-                "module {}: {}",
-                path,
-                std::io::Error::last_os_error()
-            ));
+        if let Err(failure) = modprobe::insert(path) {
+            log(&format!("module {}", failure.message));
         }
         let _ = fs::remove_file(path);
     }

@@ -52,11 +52,14 @@ impl Cgroups {
         self.spare = self.make().ok();
     }
 
-    /// Removes a cgroup; it stays while processes are in it.
-    pub fn remove(&self, name: &str) {
-        if let Ok(path) = CString::new(name) {
-            unsafe { sys::unlinkat(self.parent.as_raw_fd(), path.as_ptr(), sys::AT_REMOVEDIR) };
-        }
+    /// Removes a cgroup; it stays while processes are in it, and false is returned.
+    pub fn remove(&self, name: &str) -> bool {
+        let path = match CString::new(name) {
+            Ok(path) => path,
+            Err(_) => return false,
+        };
+        let fd = self.parent.as_raw_fd();
+        unsafe { sys::unlinkat(fd, path.as_ptr(), sys::AT_REMOVEDIR) == 0 }
     }
 
     fn make(&mut self) -> io::Result<Cgroup> {

@@ -1,21 +1,22 @@
 //! Requests by name (docs/PROTOCOL.md, section 4).
 
 use crate::agent::{Agent, Ticket, PROTOCOL};
+use crate::cancel::Cancel;
 use crate::failure::{Args, Context, Failure, Outcome};
-use crate::files::{self, WriteOptions};
+use crate::file_write::{self, WriteOptions};
+use crate::files;
 use crate::frame::Frame;
 use crate::identity;
 use crate::json::Value;
 use crate::net;
 use crate::object;
+use crate::rehearsal::Rehearsal;
 use crate::sock_diag;
 use crate::streams::{Owner, SinkKind};
 use crate::sys;
 use crate::tar_pack::{self, PackOptions};
 use crate::tar_unpack::{self, UnpackOptions};
 use std::fs::File;
-use std::sync::atomic::AtomicBool;
-use std::sync::Arc;
 
 /// Set by the build: names the sources it was built from.
 pub const BUILD: &str = match option_env!("CRYOBOX_AGENT_BUILD") {
@@ -44,7 +45,7 @@ impl Agent {
             )));
         }
         match op.split_once('.') {
-            Some(("exec", verb)) => self.dispatch_exec(ticket, verb, &args),
+            Some(("exec", verb)) => self.dispatch_exec(ticket, verb, &args, &frame.payload),
             Some(("fs", verb)) => self
                 .dispatch_files(ticket, verb, &args)
                 .unwrap_or_else(failed),
@@ -54,9 +55,13 @@ impl Agent {
             Some(("sys", verb)) => self.dispatch_system(ticket, verb, &args, &frame.payload),
             Some(("net", verb)) => self.dispatch_net(ticket, verb, &args),
             Some(("root", "mount")) => self.root_mount(ticket, &args),
+            Some(("root", "rehearse")) => Some(self.root_rehearse(&args)),
+            Some(("root", "leave")) => Some(self.root_leave(&args)),
+            Some(("root", "forget")) => Some(self.root_forget(&args)),
             Some(("volume", "mount")) => self.volume_mount(ticket, &args).unwrap_or_else(failed),
             Some(("identity", "renew")) => self.identity_renew(ticket, &args, &frame.payload),
             _ if op == "hello" => Some(self.hello(&args)),
+            _ if op == "cancel" => Some(self.cancel(ticket, &args)),
             _ => Some(Err(unknown(&op))),
         }
     }
@@ -73,6 +78,7 @@ impl Agent {
         if let Some(connection) = self.connection.as_mut() {
             connection.greeted = true;
         }
+        self.hold_longer();
         let state = if self.run.is_some() {
             "ready"
         } else {
@@ -87,17 +93,26 @@ impl Agent {
         })
     }
 
-    fn dispatch_exec(&mut self, ticket: Ticket, verb: &str, args: &Args) -> Answer {
+    /// The host waits no longer for an earlier request. What is done already stays done.
+    fn cancel(&mut self, ticket: Ticket, args: &Args) -> Outcome<Value> {
+        let request = self.ticket_of(ticket, args.int("request", 0, i64::MAX)?);
+        self.cancel_request(request);
+        self.cancel_dial(request);
+        Ok(object! {})
+    }
+
+    fn dispatch_exec(&mut self, ticket: Ticket, verb: &str, args: &Args, payload: &[u8]) -> Answer {
         Some(match verb {
-            "start" if self.run.is_none() => Err(Failure::new(
-                "invalid_state",
-                "exec.start: no root is mounted yet",
-            )),
+            "start" if self.run.is_none() && self.rehearsal != Rehearsal::Mounted => Err(
+                Failure::new("invalid_state", "exec.start: no root is mounted yet"),
+            ),
+            "words" => self.exec_words(args, payload),
             "start" => self.exec_start(args),
             "attach" => return self.exec_attach(ticket, args),
             "detach" => self.exec_detach(args),
             "list" => self.exec_list(args),
             "get" => self.exec_get(args),
+            "output" => return self.exec_output(ticket, args).unwrap_or_else(failed),
             "signal" => self.exec_signal(args),
             "kill" => self.exec_kill(args),
             "resize" => self.exec_resize(args),
@@ -128,8 +143,8 @@ impl Agent {
             }
             "write" => {
                 let options = WriteOptions::read(args)?;
-                self.sink_job(ticket, args, move |input, cut| {
-                    files::write(&options, input, &cut)
+                self.sink_job(ticket, args, move |input, cancel| {
+                    file_write::write(&options, input, cancel)
                 })?
             }
             "mkdir" => {
@@ -188,8 +203,8 @@ impl Agent {
                     rename_single: args.flag("renameSingle")?,
                     keep_owner: args.flag("keepOwner")?,
                 };
-                self.sink_job(ticket, args, move |input, cut| {
-                    tar_unpack::unpack(&options, input, &cut)
+                self.sink_job(ticket, args, move |input, cancel| {
+                    tar_unpack::unpack(&options, input, cancel)
                 })
             }
             _ => Err(unknown(verb)),
@@ -197,7 +212,7 @@ impl Agent {
     }
 
     /// A long job that writes to a stream. The stream ends when the job has succeeded, and is reset when it failed.
-    fn source_job(
+    pub fn source_job(
         &mut self,
         ticket: Ticket,
         args: &Args,
@@ -215,15 +230,16 @@ impl Agent {
             source.hold_end = true;
         }
         self.attach_source(source, stream, 0);
-        Ok(self.long_job(ticket, Some(source), move || work(writer.into())))
+        let work = move |_: &Cancel| work(writer.into());
+        Ok(self.long_job(ticket, Some(source), None, work))
     }
 
-    /// A long job that reads from a stream, with a flag that is set when the stream was cut off.
+    /// A long job that reads from a stream. It is cancelled when the stream is cut off.
     fn sink_job(
         &mut self,
         ticket: Ticket,
         args: &Args,
-        work: impl FnOnce(File, Arc<AtomicBool>) -> Outcome<Value> + Send + 'static,
+        work: impl FnOnce(File, &Cancel) -> Outcome<Value> + Send + 'static,
     ) -> Outcome<Answer> {
         let stream = args
             .stream("stream")?
@@ -233,12 +249,9 @@ impl Agent {
         let sink = self
             .add_sink(writer, Owner::Connection, SinkKind::Pipe)
             .context("epoll_ctl")?;
-        let cut_off = Arc::new(AtomicBool::new(false));
-        if let Some(sink) = self.sinks.get_mut(&sink) {
-            sink.cut_off = Some(cut_off.clone());
-        }
         self.attach_sink(sink, stream);
-        Ok(self.long_job(ticket, None, move || work(reader.into(), cut_off)))
+        let work = move |cancel: &Cancel| work(reader.into(), cancel);
+        Ok(self.long_job(ticket, None, Some(sink), work))
     }
 
     fn dispatch_system(
@@ -253,7 +266,7 @@ impl Agent {
             "freeze" => return self.sys_freeze(ticket, args).unwrap_or_else(failed),
             "thaw" => self.sys_thaw(),
             "sync" => {
-                return self.long_job(ticket, None, || {
+                return self.job_apart(ticket, || {
                     unsafe { sys::sync() };
                     Ok(object! {})
                 })

@@ -1,9 +1,9 @@
 //! The two ends of streams on this side: what a source has read and may send, what a sink has taken and must write.
 
+use crate::cancel::Cancel;
 use crate::ring::Ring;
 use crate::sys::{self, Io};
 use std::os::unix::io::{AsRawFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 /// Bytes a sender may be ahead of its receiver, and what a source keeps for a later attach.
@@ -38,8 +38,15 @@ pub struct Source {
     pub terminal: bool,
     pub owner: Owner,
     pub outlet: Option<Outlet>,
+    /// Its connection is gone: nothing from this offset on is dropped for a while, so that a host that comes back at
+    /// once, as after a pause of the machine, has lost nothing.
+    pub held_from: Option<u64>,
     /// The end is held back until the job behind it has succeeded.
     pub hold_end: bool,
+    /// Up to here some host has said that it took the bytes.
+    pub taken: u64,
+    /// Bytes that no host took and that are kept no more.
+    pub lost: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,7 +67,7 @@ pub struct Sink {
     pub stream: Option<u32>,
     pub granted: u64,
     /// Tells the job behind it that the input was cut off, not ended.
-    pub cut_off: Option<Arc<AtomicBool>>,
+    pub cut_off: Option<Arc<Cancel>>,
 }
 
 impl Sink {
@@ -110,7 +117,9 @@ impl Source {
 
     fn room(&self, limit: u64, most: usize) -> usize {
         let room = match &self.outlet {
-            None => most as u64,
+            None => self.held_from.map_or(most as u64, |floor| {
+                limit.saturating_sub(self.ring.end() - floor)
+            }),
             Some(outlet) => {
                 let floor = if self.owner == Owner::Connection {
                     outlet.sent
@@ -129,12 +138,14 @@ impl Source {
             *remaining -= bytes.len() as u64;
         }
         let floor = match &self.outlet {
-            None => u64::MAX,
+            None => self.held_from.unwrap_or(u64::MAX),
             Some(outlet) if self.owner == Owner::Connection => outlet.sent,
             Some(outlet) => outlet.acked,
         };
         let end = self.ring.end() + bytes.len() as u64;
-        self.ring.drop_until(end.saturating_sub(limit).min(floor));
+        let kept_from = end.saturating_sub(limit).min(floor).min(self.ring.end());
+        self.lost += kept_from.saturating_sub(self.ring.base().max(self.taken));
+        self.ring.drop_until(kept_from);
         self.ring.push(bytes);
     }
 }

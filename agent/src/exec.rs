@@ -1,25 +1,24 @@
 //! Executions: start, attach, signal, end (docs/PROTOCOL.md, section 6).
 
-use crate::agent::{Agent, Child, Ticket, Timer};
+use crate::agent::{Agent, Child, Ticket, Timer, TimerKey};
 use crate::capabilities;
 use crate::cgroup::{self, Cgroup};
 use crate::exec_setup::{check_name, environment, open_pipes, open_terminal, resolve_user};
 use crate::exec_setup::{signal_number, terminal_size, Ends};
+use crate::exec_words::{words, Words};
 use crate::failure::{Args, Context, Failure, Outcome};
 use crate::json::Value;
 use crate::object;
 use crate::spawn::{self, Plan};
-use crate::streams::{Owner, SinkKind};
+use crate::streams::{Owner, SinkKind, Source};
 use crate::sys;
+use std::collections::BTreeMap;
 use std::os::unix::io::AsRawFd;
 
 /// Running ones, and ended ones whose background processes still hold their output.
 const MOST_RUNNING: usize = 1024;
-/// Ended ones that are kept for a later attach.
-const MOST_FINISHED: usize = 256;
-/// Output kept for ended executions, all together.
-const FINISHED_BYTES: usize = 8 * 1024 * 1024;
-const RETENTION_MS: u64 = 5 * 60 * 1000;
+/// The execution of this name is the main command of a box: it is kept as long as the machine runs.
+const MAIN: &str = "main";
 const MOST_TIMEOUT_MS: i64 = 365 * 24 * 3600 * 1000;
 /// Entries of one exec.list answer: they fit a header.
 const LIST_PAGE: usize = 200;
@@ -32,10 +31,12 @@ pub struct Exec {
     stdout: Option<u64>,
     stderr: Option<u64>,
     terminal: bool,
-    attached: bool,
+    pub attached: bool,
     cgroup: Option<Cgroup>,
     started_unix_ms: i64,
     started_ms: u64,
+    /// Kills it when its time is over; absent once it has ended.
+    timeout: Option<TimerKey>,
     timed_out: bool,
     ended: Option<Ended>,
 }
@@ -48,18 +49,26 @@ struct Ended {
     settled: bool,
 }
 
-/// An ended execution and when it may be forgotten.
-pub struct Finished {
-    exec: u64,
-    until_ms: u64,
-}
-
 impl Exec {
-    fn parts(&self) -> [Option<u64>; 2] {
+    /// The sources of its outputs.
+    pub fn parts(&self) -> [Option<u64>; 2] {
         [self.stdout, self.stderr]
     }
 
-    fn to_value(&self) -> Value {
+    /// The source of its `stdout` or `stderr`.
+    pub fn output(&self, name: &str) -> Option<u64> {
+        if name == "stderr" {
+            self.stderr
+        } else {
+            self.stdout
+        }
+    }
+
+    fn to_value(&self, sources: &BTreeMap<u64, Source>) -> Value {
+        let lost = |part: Option<u64>| {
+            let source = part.and_then(|id| sources.get(&id));
+            source.map_or(0, |source| source.lost)
+        };
         let ended = self.ended.filter(|ended| ended.settled);
         object! {
             "exec" => self.name.as_str(),
@@ -73,12 +82,15 @@ impl Exec {
             "signal" => ended.and_then(|ended| ended.signal),
             "timedOut" => self.timed_out,
             "durationMs" => ended.map(|ended| ended.duration_ms),
+            "stdoutLost" => lost(self.stdout),
+            "stderrLost" => lost(self.stderr),
         }
     }
 }
 
 impl Agent {
     pub fn exec_start(&mut self, args: &Args) -> Outcome<Value> {
+        let ahead = self.take_words(args);
         let name = check_name(args.text("exec")?)?;
         if self.exec_names.contains_key(name) {
             return Err(Failure::new(
@@ -90,11 +102,11 @@ impl Agent {
             let message = format!("{} executions are running already, the limit", MOST_RUNNING);
             return Err(Failure::new("resource_exhausted", message));
         }
-        let argv = args.list("argv")?;
+        let Words { argv, env } = words(args, &ahead)?;
         let spec = args.optional_text("user")?;
         let user = resolve_user(spec, self.is_init)?;
-        let env = environment(args, user.as_ref())?;
         let size = terminal_size(args)?;
+        let env = environment(env, user.as_ref(), size.is_some());
         let streams = [
             args.stream("stdin")?,
             args.stream("stdout")?,
@@ -105,8 +117,8 @@ impl Agent {
         let dropped = capabilities::mask(&args.list("dropCapabilities")?)?;
         let added = capabilities::mask(&args.list("addCapabilities")?)?;
         let (stdio, ends) = match &size {
-            Some(size) => open_terminal(size)?,
-            None => open_pipes(streams)?,
+            Some(size) => open_terminal(size, user.as_ref())?,
+            None => open_pipes(streams, user.as_ref())?,
         };
         let cgroup = match &mut self.cgroups {
             Some(cgroups) => Some(cgroups.create().context("creating a cgroup")?),
@@ -148,6 +160,7 @@ impl Agent {
             cgroup,
             started_unix_ms: (sys::unix_ns() / 1_000_000) as i64,
             started_ms: sys::monotonic_ms(),
+            timeout: None,
             timed_out: false,
             ended: None,
         };
@@ -193,7 +206,7 @@ impl Agent {
             }
         }
         if let Some(timeout) = timeout {
-            self.after(timeout as u64, Timer::ExecTimeout(key));
+            exec.timeout = Some(self.after(timeout as u64, Timer::ExecTimeout(key)));
         }
         self.exec_names.insert(exec.name.clone(), key);
         self.children.insert(pid, Child::Exec(key));
@@ -209,7 +222,7 @@ impl Agent {
             .ok_or_else(|| Failure::new("not_found", format!("there is no execution {:?}", name)))
     }
 
-    fn exec_of(&self, args: &Args) -> Outcome<(u64, &Exec)> {
+    pub fn exec_of(&self, args: &Args) -> Outcome<(u64, &Exec)> {
         let key = self.exec_key(args)?;
         let exec = self.execs.get(&key);
         exec.map(|exec| (key, exec))
@@ -248,7 +261,7 @@ impl Agent {
             return Err(Failure::new("conflict", message));
         }
         let (pid, stdin, parts) = (exec.pid, exec.stdin, exec.parts());
-        let state = exec.to_value();
+        let state = exec.to_value(&self.sources);
         let mut at = [0; 2];
         for (index, part) in parts.iter().enumerate() {
             if let (Some(source), Some(stream)) = (part, streams[index + 1]) {
@@ -319,14 +332,14 @@ impl Agent {
             .by_ref()
             .take(LIST_PAGE)
             .filter_map(|(_, key)| self.execs.get(key))
-            .map(Exec::to_value)
+            .map(|exec| exec.to_value(&self.sources))
             .collect();
         let more = names.next().is_some();
         Ok(object! { "executions" => page, "more" => more })
     }
 
     pub fn exec_get(&self, args: &Args) -> Outcome<Value> {
-        Ok(self.exec_of(args)?.1.to_value())
+        Ok(self.exec_of(args)?.1.to_value(&self.sources))
     }
 
     pub fn exec_signal(&mut self, args: &Args) -> Outcome<Value> {
@@ -401,9 +414,10 @@ impl Agent {
         Ok(object! {})
     }
 
-    fn forget(&mut self, key: u64) {
+    /// Removes what is left of an execution, its output as well.
+    pub fn forget(&mut self, key: u64) {
         self.detach(key);
-        self.exec_finished.retain(|finished| finished.exec != key);
+        self.drop_finished(key);
         if let Some(exec) = self.execs.remove(&key) {
             for source in exec.parts().iter().flatten() {
                 self.remove_source(*source);
@@ -426,9 +440,12 @@ impl Agent {
     /// Removes the cgroups of executions that have settled: after the host was told, since it takes its time.
     pub fn remove_settled_cgroups(&mut self) {
         for key in std::mem::take(&mut self.settled) {
-            let cgroup = self.execs.get(&key).and_then(|exec| exec.cgroup.as_ref());
+            let cgroup = self.execs.get_mut(&key).map(|exec| &mut exec.cgroup);
             if let (Some(cgroups), Some(cgroup)) = (&self.cgroups, cgroup) {
-                cgroups.remove(&cgroup.name);
+                // Whose cgroup is gone has no process left to be killed: its descriptor goes, too.
+                if cgroup.as_ref().map_or(false, |it| cgroups.remove(&it.name)) {
+                    *cgroup = None;
+                }
             }
         }
     }
@@ -459,6 +476,9 @@ impl Agent {
             settled: false,
         });
         let (stdin, parts) = (exec.stdin.take(), exec.parts());
+        if let Some(timeout) = exec.timeout.take() {
+            self.cancel_timer(timeout);
+        }
         if let Some(sink) = stdin {
             self.remove_sink(sink);
         }
@@ -495,7 +515,7 @@ impl Agent {
         }
         let attached = self.execs.get(&key).map_or(false, |exec| exec.attached);
         if attached && delivered {
-            if let Some(event) = self.execs.get(&key).map(exit_event) {
+            if let Some(event) = self.execs.get(&key).map(|exec| end_event("exit", exec)) {
                 self.event_to_host(&event);
             }
             self.detach(key);
@@ -504,7 +524,6 @@ impl Agent {
     }
 
     fn settle(&mut self, key: u64) {
-        let until_ms = sys::monotonic_ms() + RETENTION_MS;
         match self
             .execs
             .get_mut(&key)
@@ -514,58 +533,19 @@ impl Agent {
             None => return,
         }
         self.settled.push(key);
-        self.exec_finished.push_back(Finished {
-            exec: key,
-            until_ms,
-        });
-        self.after(RETENTION_MS, Timer::Retention);
-        self.bound_finished();
-    }
-
-    pub fn exec_retention(&mut self) {
-        let now = sys::monotonic_ms();
-        let old: Vec<u64> = self
-            .exec_finished
-            .iter()
-            .filter(|f| f.until_ms <= now)
-            .map(|f| f.exec)
-            .collect();
-        for key in old {
-            self.forget(key);
+        if let Some(exec) = self.execs.get(&key).filter(|exec| exec.name == MAIN) {
+            // Whether or not somebody is attached to it; before its `exit` if somebody is.
+            let event = end_event("ended", exec);
+            self.event_to_host(&event);
+            return;
         }
-    }
-
-    /// Forgets the oldest ended executions beyond the limits; those still being read stay.
-    fn bound_finished(&mut self) {
-        loop {
-            let bytes: usize = self
-                .exec_finished
-                .iter()
-                .filter_map(|finished| self.execs.get(&finished.exec))
-                .flat_map(|exec| exec.parts())
-                .flatten()
-                .filter_map(|source| self.sources.get(&source))
-                .map(|source| source.ring.capacity())
-                .sum();
-            if self.exec_finished.len() <= MOST_FINISHED && bytes <= FINISHED_BYTES {
-                return;
-            }
-            let oldest = self
-                .exec_finished
-                .iter()
-                .map(|finished| finished.exec)
-                .find(|key| self.execs.get(key).map_or(true, |exec| !exec.attached));
-            match oldest {
-                Some(key) => self.forget(key),
-                None => return,
-            }
-        }
+        self.keep_finished(key);
     }
 }
 
-fn exit_event(exec: &Exec) -> Value {
+fn end_event(name: &str, exec: &Exec) -> Value {
     object! {
-        "ev" => "exit",
+        "ev" => name,
         "exec" => exec.name.as_str(),
         "code" => exec.ended.and_then(|ended| ended.code),
         "signal" => exec.ended.and_then(|ended| ended.signal),

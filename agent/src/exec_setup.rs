@@ -1,5 +1,6 @@
 //! What an execution needs before it starts: its descriptors, its user, its variables.
 
+use crate::devices;
 use crate::failure::{Args, Context, Failure, Outcome};
 use crate::json::Value;
 use crate::spawn;
@@ -43,34 +44,28 @@ pub fn resolve_user(spec: Option<&str>, is_init: bool) -> Outcome<Option<User>> 
     Ok(Some(user))
 }
 
-/// The given variables, and HOME from the user's entry where it is missing.
-pub fn environment(args: &Args, user: Option<&User>) -> Outcome<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut env = Vec::new();
-    match args.0.get("env") {
-        None => {}
-        Some(Value::Obj(members)) => {
-            for (name, value) in members {
-                let value = value
-                    .as_bytes()
-                    .filter(|_| !name.is_empty() && !name.contains(&b'='))
-                    .ok_or_else(|| {
-                        Failure::invalid("env holds a name with = or a value that is no string")
-                    })?;
-                env.push((name.clone(), value.to_vec()));
-            }
-        }
-        Some(_) => return Err(Failure::invalid("env is not an object")),
-    }
+/// What full-screen programs need to know of the terminal, where nobody says it.
+const USUAL_TERMINAL: &[u8] = b"xterm";
+
+/// The given variables, and HOME from the user's entry, PATH, and with a terminal TERM, where they are missing.
+pub fn environment(
+    mut env: Vec<(Vec<u8>, Vec<u8>)>,
+    user: Option<&User>,
+    terminal: bool,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
     if !env.iter().any(|(name, _)| name == b"HOME") {
         let home = user
             .and_then(|user| user.home.clone())
             .filter(|home| !home.is_empty());
         env.push((b"HOME".to_vec(), home.unwrap_or_else(|| b"/".to_vec())));
     }
+    if terminal && !env.iter().any(|(name, _)| name == b"TERM") {
+        env.push((b"TERM".to_vec(), USUAL_TERMINAL.to_vec()));
+    }
     if !env.iter().any(|(name, _)| name == b"PATH") {
         env.push((b"PATH".to_vec(), spawn::DEFAULT_PATH.to_vec()));
     }
-    Ok(env)
+    env
 }
 
 pub fn terminal_size(args: &Args) -> Outcome<Option<sys::WinSize>> {
@@ -91,10 +86,12 @@ pub fn terminal_size(args: &Args) -> Outcome<Option<sys::WinSize>> {
     }))
 }
 
-pub fn open_terminal(size: &sys::WinSize) -> Outcome<([OwnedFd; 3], Ends)> {
-    let path = unsafe { std::ffi::CStr::from_bytes_with_nul_unchecked(b"/dev/ptmx\0") };
+/// The group that terminals belong to (Debian's base-passwd); devpts is mounted with it.
+const TERMINAL_GROUP: u32 = 5;
+
+pub fn open_terminal(size: &sys::WinSize, user: Option<&User>) -> Outcome<([OwnedFd; 3], Ends)> {
     let flags = sys::O_RDWR | sys::O_NOCTTY;
-    let master = sys::open_path(path, flags).context("opening /dev/ptmx")?;
+    let master = devices::terminal()?;
     let unlock: i32 = 0;
     let fd = master.as_raw_fd();
     sys::check(unsafe { sys::ioctl(fd, sys::TIOCSPTLCK, &unlock) })
@@ -103,6 +100,9 @@ pub fn open_terminal(size: &sys::WinSize) -> Outcome<([OwnedFd; 3], Ends)> {
     let peer = sys::owned(unsafe { sys::ioctl(fd, sys::TIOCGPTPEER, peer_flags) })
         .context("opening a terminal")?;
     sys::check(unsafe { sys::ioctl(fd, sys::TIOCSWINSZ, size) }).context("sizing a terminal")?;
+    if let Some(user) = user.filter(|user| user.uid != 0) {
+        devices::give(&peer, user.uid, TERMINAL_GROUP)?;
+    }
     let ends = Ends {
         stdin: Some(sys::duplicate(&master).context("dup")?),
         stdout: Some(master),
@@ -113,20 +113,27 @@ pub fn open_terminal(size: &sys::WinSize) -> Outcome<([OwnedFd; 3], Ends)> {
     Ok(([peer, stdout, stderr], ends))
 }
 
-pub fn open_pipes(streams: [Option<u32>; 3]) -> Outcome<([OwnedFd; 3], Ends)> {
+pub fn open_pipes(streams: [Option<u32>; 3], user: Option<&User>) -> Outcome<([OwnedFd; 3], Ends)> {
     let mut ends = Ends::default();
+    let new_pipe = || -> Outcome<(OwnedFd, OwnedFd)> {
+        let (reader, writer) = sys::pipe().context("pipe")?;
+        if let Some(user) = user.filter(|user| user.uid != 0) {
+            devices::give(&writer, user.uid, user.gid)?;
+        }
+        Ok((reader, writer))
+    };
     let stdin = match streams[0] {
-        None => dev_null()?,
+        None => devices::null()?,
         Some(_) => {
-            let (reader, writer) = sys::pipe().context("pipe")?;
+            let (reader, writer) = new_pipe()?;
             ends.stdin = Some(writer);
             reader
         }
     };
     let output = |stream: Option<u32>, end: &mut Option<OwnedFd>| match stream {
-        None => dev_null(),
+        None => devices::null(),
         Some(_) => {
-            let (reader, writer) = sys::pipe().context("pipe")?;
+            let (reader, writer) = new_pipe()?;
             *end = Some(reader);
             Ok(writer)
         }
@@ -134,11 +141,6 @@ pub fn open_pipes(streams: [Option<u32>; 3]) -> Outcome<([OwnedFd; 3], Ends)> {
     let stdout = output(streams[1], &mut ends.stdout)?;
     let stderr = output(streams[2], &mut ends.stderr)?;
     Ok(([stdin, stdout, stderr], ends))
-}
-
-fn dev_null() -> Outcome<OwnedFd> {
-    let path = unsafe { std::ffi::CStr::from_bytes_with_nul_unchecked(b"/dev/null\0") };
-    sys::open_path(path, sys::O_RDWR).context("opening /dev/null")
 }
 
 /// By number or by name, with or without SIG (signal(7)).

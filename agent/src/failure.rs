@@ -11,6 +11,8 @@ pub struct Failure {
     pub code: &'static str,
     /// What failed, what was expected, what was got.
     pub message: String,
+    /// What to do, where the catalogue's words would be of something else.
+    pub hint: Option<&'static str>,
 }
 
 pub type Outcome<T> = Result<T, Failure>;
@@ -20,7 +22,13 @@ impl Failure {
         Failure {
             code,
             message: message.into(),
+            hint: None,
         }
+    }
+
+    pub fn hint(mut self, hint: &'static str) -> Failure {
+        self.hint = Some(hint);
+        self
     }
 
     pub fn invalid(message: impl Into<String>) -> Failure {
@@ -36,16 +44,53 @@ impl Failure {
             Some(sys::ENOTDIR) | Some(sys::EISDIR) | Some(sys::ELOOP) => "invalid_argument",
             Some(sys::EINVAL) | Some(sys::ENAMETOOLONG) | Some(sys::EXDEV) => "invalid_argument",
             Some(sys::ENOTEMPTY) | Some(sys::EROFS) | Some(sys::EBUSY) => "invalid_state",
+            // A running program, a lease, a pipe whose reader has gone: it may be different the next time.
+            Some(sys::ETXTBSY) | Some(sys::EAGAIN) | Some(sys::EPIPE) => "invalid_state",
             Some(sys::ENOSPC) | Some(sys::EDQUOT) => "disk_full",
-            Some(sys::ENOTSUP) => "unsupported",
+            Some(sys::ENOTSUP) | Some(sys::ENXIO) | Some(sys::ENODEV) => "unsupported",
             _ => "storage_error",
         };
-        Failure::new(code, format!("{}: {}", what, error))
+        Failure {
+            hint: kernel_hint(code),
+            ..Failure::new(code, format!("{}: {}", what, error))
+        }
     }
 
     pub fn to_value(&self) -> Value {
-        object! { "code" => self.code, "message" => self.message.clone() }
+        object! { "code" => self.code, "message" => bounded(&self.message), "hint" => self.hint }
     }
+}
+
+/// Longest message that goes to the host: what was asked for is in it, and every byte of it may take six in JSON.
+const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// A message cut in the middle where it is too long for the header of a frame: both of its ends say something.
+fn bounded(message: &str) -> String {
+    if message.len() <= MAX_MESSAGE_BYTES {
+        return message.to_string();
+    }
+    let half = MAX_MESSAGE_BYTES / 2;
+    let start = (0..=half).rev().find(|&at| message.is_char_boundary(at));
+    let end = (message.len() - half..=message.len()).find(|&at| message.is_char_boundary(at));
+    format!(
+        "{}...{}",
+        &message[..start.unwrap_or(0)],
+        &message[end.unwrap_or(message.len())..]
+    )
+}
+
+/// The catalogue speaks of the host and its keys; these come from the kernel of the guest.
+fn kernel_hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "permission_denied" => {
+            "The guest's kernel refused it: look at owner, mode and attributes in the box."
+        }
+        "disk_full" => "Free space in the box, or make one with a larger disk.",
+        "storage_error" => "The guest's kernel reported it: see dmesg in the box.",
+        "unsupported" => "What is at this path cannot do that: look at its type with stat.",
+        "invalid_state" => "Look in the box for what stands in the way, and try again.",
+        _ => return None,
+    })
 }
 
 /// Adds what was being done to a failed system call.

@@ -2,6 +2,7 @@
 
 use crate::failure::{Args, Context, Failure, Outcome};
 use crate::json::Value;
+use crate::new_file;
 use crate::object;
 use crate::sys;
 use std::ffi::{CString, OsStr};
@@ -10,8 +11,6 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 
 const COPY_BYTES: usize = 64 * 1024;
 
@@ -107,15 +106,47 @@ pub fn list(path: &Path, out: File) -> Outcome<Value> {
     Ok(object! { "entries" => entries })
 }
 
-pub fn read(path: &Path, offset: u64, length: Option<u64>, mut out: File) -> Outcome<Value> {
-    let mut file = File::open(path).context(path.display())?;
+/// Opens what can be read without waiting for anybody: files and devices.
+pub fn open_to_read(path: &Path, follow: bool) -> Outcome<(File, Metadata)> {
+    // Opening a FIFO would already be seen by its writer.
+    let found = match follow {
+        true => fs::metadata(path),
+        false => fs::symlink_metadata(path),
+    };
+    check_readable(path, &found.context(path.display())?)?;
+    let links = if follow { 0 } else { sys::O_NOFOLLOW };
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(links | sys::O_NONBLOCK | sys::O_NOCTTY)
+        .open(path)
+        .context(path.display())?;
     let metadata = file.metadata().context(path.display())?;
+    // It may be another one by now.
+    check_readable(path, &metadata)?;
+    Ok((file, metadata))
+}
+
+fn check_readable(path: &Path, metadata: &Metadata) -> Outcome<()> {
+    let shown = path.display();
     if metadata.is_dir() {
-        return Err(Failure::invalid(format!(
-            "{} is a directory, expected a file",
-            path.display()
-        )));
+        return Err(is_directory(shown));
     }
+    match new_file::special(metadata) {
+        Some(kind @ ("a FIFO" | "a socket")) => Err(Failure::new(
+            "unsupported",
+            format!("{} is {}; only files and devices are read", shown, kind),
+        )
+        .hint("Read it by a command in the box.")),
+        _ => Ok(()),
+    }
+}
+
+pub fn is_directory(shown: impl std::fmt::Display) -> Failure {
+    Failure::invalid(format!("{} is a directory, expected a file", shown))
+}
+
+pub fn read(path: &Path, offset: u64, length: Option<u64>, mut out: File) -> Outcome<Value> {
+    let (mut file, metadata) = open_to_read(path, true)?;
     if offset > 0 {
         file.seek(SeekFrom::Start(offset)).context(path.display())?;
     }
@@ -123,6 +154,7 @@ pub fn read(path: &Path, offset: u64, length: Option<u64>, mut out: File) -> Out
     Ok(object! { "bytes" => bytes, "size" => metadata.len() })
 }
 
+/// What the file has now: where it would have to wait for more, it ends.
 fn copy(from: &mut impl Read, to: &mut impl Write, path: &Path) -> Outcome<u64> {
     let mut buffer = vec![0; COPY_BYTES];
     let mut total = 0;
@@ -130,34 +162,28 @@ fn copy(from: &mut impl Read, to: &mut impl Write, path: &Path) -> Outcome<u64> 
         let count = match from.read(&mut buffer) {
             Ok(0) => return Ok(total),
             Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(total),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(Failure::io(path.display(), &error)),
         };
-        to.write_all(&buffer[..count]).context(path.display())?;
+        to.write_all(&buffer[..count]).context("sending the file")?;
         total += count as u64;
     }
 }
 
-pub struct WriteOptions {
-    pub path: PathBuf,
-    pub mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub append: bool,
-    pub create_parents: bool,
-}
-
-impl WriteOptions {
-    pub fn read(args: &Args) -> Outcome<WriteOptions> {
-        Ok(WriteOptions {
-            path: path_of(args, "path")?,
-            mode: mode_of(args)?,
-            uid: id_of(args, "uid")?,
-            gid: id_of(args, "gid")?,
-            append: args.flag("append")?,
-            create_parents: args.flag("createParents")?,
-        })
+/// All of a file of the kernel, whose length says nothing, up to a limit.
+pub fn read_whole(file: &File, limit: u64, path: &Path) -> Outcome<Vec<u8>> {
+    let mut content = Vec::new();
+    copy(&mut file.take(limit + 1), &mut content, path)?;
+    if content.len() as u64 > limit {
+        let message = format!(
+            "{}: a file without a length, over {} bytes",
+            path.display(),
+            limit
+        );
+        return Err(Failure::new("payload_too_large", message));
     }
+    Ok(content)
 }
 
 pub fn mode_of(args: &Args) -> Outcome<Option<u32>> {
@@ -170,94 +196,6 @@ pub fn id_of(args: &Args, name: &str) -> Outcome<Option<u32>> {
     Ok(args
         .optional_int(name, 0, u32::MAX as i64 - 1)?
         .map(|id| id as u32))
-}
-
-/// Writes a file from a stream: beside its place, then renamed, so that a reader sees the old or the new content.
-/// A cut-off stream leaves the old file.
-pub fn write(options: &WriteOptions, mut input: File, cut_off: &Arc<AtomicBool>) -> Outcome<Value> {
-    let path = &options.path;
-    let directory = path.parent().unwrap_or(path);
-    if options.create_parents {
-        fs::create_dir_all(directory).context(directory.display())?;
-    }
-    if options.append {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(options.mode.unwrap_or(0o644))
-            .open(path)
-            .context(path.display())?;
-        let bytes = copy(&mut input, &mut file, path)?;
-        check_whole(cut_off, path)?;
-        return Ok(object! { "bytes" => bytes });
-    }
-    // Through a symbolic link the file it leads to is replaced, not the link.
-    let place = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-    if place.is_dir() {
-        return Err(Failure::invalid(format!(
-            "{} is a directory, expected a file",
-            path.display()
-        )));
-    }
-    let (temporary, mut file) = create_beside(&place)?;
-    let written = copy(&mut input, &mut file, path)
-        .and_then(|bytes| check_whole(cut_off, path).map(|()| bytes))
-        .and_then(|bytes| finish_file(&file, options, &place).map(|()| bytes))
-        .and_then(|bytes| {
-            fs::rename(&temporary, &place)
-                .context(path.display())
-                .map(|()| bytes)
-        });
-    if written.is_err() {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    Ok(object! { "bytes" => written? })
-}
-
-pub fn check_whole(cut_off: &AtomicBool, path: &Path) -> Outcome<()> {
-    if cut_off.load(Ordering::SeqCst) {
-        return Err(Failure::new(
-            "cancelled",
-            format!("{}: the input was cut off", path.display()),
-        ));
-    }
-    Ok(())
-}
-
-/// A new file with a name of its own in the same directory.
-pub fn create_beside(place: &Path) -> Outcome<(PathBuf, File)> {
-    let mut random = [0; 8];
-    sys::random(&mut random).context("getrandom")?;
-    let temporary = place.with_file_name(format!(".cryobox-{:016x}", u64::from_ne_bytes(random)));
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .context(place.display())?;
-    Ok((temporary, file))
-}
-
-/// Owner and mode: as asked, else those of the file that is replaced, else root's usual ones.
-fn finish_file(file: &File, options: &WriteOptions, place: &Path) -> Outcome<()> {
-    let old = fs::metadata(place).ok();
-    let uid = options.uid.or_else(|| old.as_ref().map(|old| old.uid()));
-    let gid = options.gid.or_else(|| old.as_ref().map(|old| old.gid()));
-    let mode = options
-        .mode
-        .or_else(|| old.as_ref().map(|old| old.mode() & 0o7777))
-        .unwrap_or(0o644);
-    let fd = std::os::unix::io::AsRawFd::as_raw_fd(file);
-    if uid.is_some() || gid.is_some() {
-        let done = unsafe { sys::fchown(fd, uid.unwrap_or(u32::MAX), gid.unwrap_or(u32::MAX)) };
-        let kept = options.uid.is_none() && options.gid.is_none();
-        if done != 0 && !kept {
-            return Err(Failure::io(place.display(), &io::Error::last_os_error()));
-        }
-    }
-    file.set_permissions(Permissions::from_mode(mode))
-        .context(place.display())
 }
 
 pub fn make_directory(path: &Path, recursive: bool, mode: Option<u32>) -> Outcome<Value> {

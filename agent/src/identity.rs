@@ -1,6 +1,7 @@
 //! identity.renew: what two machines that went on from one state must not share.
 
 use crate::agent::{Agent, Child, Ticket};
+use crate::devices;
 use crate::failure::{Args, Context, Failure, Outcome};
 use crate::json::Value;
 use crate::net;
@@ -8,8 +9,8 @@ use crate::object;
 use crate::root;
 use crate::spawn::{self, Plan};
 use crate::sys;
-use std::fs::{self, File};
-use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::fs;
+use std::os::unix::io::AsRawFd;
 
 const LEAST_ENTROPY: usize = 64;
 const MOST_ENTROPY: usize = 512;
@@ -31,7 +32,7 @@ impl Agent {
                     self.identity = Some(identity);
                     return Some(Ok(answer));
                 }
-                if let Err(failure) = identity.write() {
+                if let Err(failure) = identity.write("") {
                     return Some(Err(failure));
                 }
                 if let Value::Obj(members) = &mut answer {
@@ -133,21 +134,22 @@ impl Identity {
         }
     }
 
-    /// Writes the files of the mounted root.
-    pub fn write(&self) -> Outcome<()> {
+    /// Writes its files into a root: `` is the one that is there.
+    pub fn write(&self, root: &str) -> Outcome<()> {
         if self.hostname.is_some() || self.machine_id.is_some() {
-            fs::create_dir_all("/etc").context("/etc")?;
+            fs::create_dir_all(format!("{}/etc", root)).context("/etc")?;
         }
         if let Some(name) = &self.hostname {
-            net::replace_file("/etc/hostname", format!("{}\n", name).as_bytes())?;
+            let path = format!("{}/etc/hostname", root);
+            net::replace_file(&path, format!("{}\n", name).as_bytes())?;
         }
         if let Some(id) = &self.machine_id {
             let line = format!("{}\n", id);
-            net::replace_file("/etc/machine-id", line.as_bytes())?;
+            net::replace_file(&format!("{}/etc/machine-id", root), line.as_bytes())?;
             // D-Bus keeps a copy where it is no link to the first.
-            let copy = "/var/lib/dbus/machine-id";
-            if fs::symlink_metadata(copy).map_or(false, |found| found.is_file()) {
-                net::replace_file(copy, line.as_bytes())?;
+            let copy = format!("{}/var/lib/dbus/machine-id", root);
+            if fs::symlink_metadata(&copy).map_or(false, |found| found.is_file()) {
+                net::replace_file(&copy, line.as_bytes())?;
             }
         }
         Ok(())
@@ -179,7 +181,7 @@ pub fn reseed(entropy: &[u8]) -> Outcome<()> {
             MOST_ENTROPY
         )));
     }
-    let device = File::open("/dev/urandom").context("/dev/urandom")?;
+    let device = devices::random()?;
     // struct rand_pool_info: bits, bytes, data.
     let mut info = Vec::with_capacity(8 + entropy.len());
     info.extend_from_slice(&(entropy.len() as i32 * 8).to_ne_bytes());
@@ -210,12 +212,7 @@ fn remove_ssh_keys() -> usize {
 }
 
 fn keygen() -> Outcome<i32> {
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .context("/dev/null")?;
-    let null = OwnedFd::from(null);
+    let null = devices::null()?;
     let fd = null.as_raw_fd();
     spawn::spawn(&Plan {
         argv: &[KEYGEN.as_bytes(), b"-A"],

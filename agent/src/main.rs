@@ -1,6 +1,6 @@
 use cryobox_agent::agent::{Agent, Transport};
 use cryobox_agent::failure::{Context, Failure, Outcome};
-use cryobox_agent::{boot, root, sys};
+use cryobox_agent::{boot, modprobe, root, sys};
 use std::env;
 use std::os::unix::net::UnixListener;
 use std::process::exit;
@@ -12,8 +12,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 fn main() {
     let pid = unsafe { sys::getpid() };
-    let result = if pid == 1 && env::args().count() == 1 {
+    let args: Vec<String> = env::args().collect();
+    let result = if pid == 1 && args.len() == 1 {
         serve_machine()
+    } else if modprobe::is_asked(args.first().map(String::as_str)) {
+        modprobe::load(&args[1..])
     } else {
         serve_socket()
     };

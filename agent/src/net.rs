@@ -1,6 +1,6 @@
 //! The network inside the guest: addresses and routes by ioctl (netdevice(7)), and connections dialled for the host.
 
-use crate::agent::{Agent, Ticket, Timer, Token};
+use crate::agent::{Agent, Ticket, Timer, TimerKey, Token};
 use crate::failure::{Args, Context, Failure, Outcome};
 use crate::json::Value;
 use crate::object;
@@ -8,8 +8,9 @@ use crate::streams::{Owner, SinkKind};
 use crate::sys;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::raw::{c_ulong, c_void};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::io::{AsRawFd, OwnedFd};
 
 const SIOCADDRT: c_ulong = 0x890b;
@@ -131,6 +132,21 @@ fn add_default_route(socket: &OwnedFd, gateway: Ipv4Addr) -> Outcome<()> {
     }
 }
 
+/// Takes a card away from its driver: the guest then has no such interface. One that is not there is away already.
+fn take_away(socket: &OwnedFd, name: &str) -> Outcome<()> {
+    let device = match fs::read_link(format!("/sys/class/net/{}/device", name)) {
+        Ok(device) => device,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::io(name, &error)),
+    };
+    let number = device.file_name().map(|number| number.as_bytes().to_vec());
+    let number =
+        number.ok_or_else(|| Failure::new("internal", format!("{} has no device", name)))?;
+    set_up(socket, name, false)?;
+    let driver = format!("/sys/class/net/{}/device/driver/unbind", name);
+    fs::write(&driver, number).context(driver)
+}
+
 fn ipv4(args: &Args, name: &str) -> Outcome<Option<Ipv4Addr>> {
     args.optional_text(name)?
         .map(|text| {
@@ -154,11 +170,7 @@ pub fn configure(args: &Args) -> Outcome<Value> {
     }
     let name = args.optional_text("interface")?.unwrap_or("eth0");
     if args.flag("disabled")? {
-        // A machine without a card is as disconnected as one whose card is down.
-        return match set_up(&socket, name, false) {
-            Err(failure) if failure.code != "storage_error" => Err(failure),
-            _ => Ok(object! {}),
-        };
+        return take_away(&socket, name).map(|()| object! {});
     }
     if let Some(address) = ipv4(args, "address")? {
         let prefix = args.int("prefix", 0, 32)? as u32;
@@ -187,8 +199,12 @@ pub fn replace_file(path: &str, content: &[u8]) -> Outcome<()> {
     fs::write(path, content).context(path)
 }
 
-/// Gives an interface another hardware address, such as `52:54:00:12:34:56`; keeps it up or down.
+/// Gives an interface another hardware address, such as `52:54:00:12:34:56`; keeps it up or down. A box without a network
+/// has no interface, and needs no address.
 pub fn set_mac(name: &str, mac: &str) -> Outcome<()> {
+    if fs::metadata(format!("/sys/class/net/{}", name)).is_err() {
+        return Ok(());
+    }
     let bytes: Vec<u8> = mac
         .split(':')
         .filter_map(|part| u8::from_str_radix(part, 16).ok())
@@ -230,22 +246,26 @@ pub fn prepare() -> Outcome<()> {
 
 /// A connection being opened.
 pub struct Dial {
+    /// Set once it is being opened.
+    timeout: Option<TimerKey>,
     ticket: Ticket,
     socket: OwnedFd,
     input: Option<u32>,
     output: Option<u32>,
     target: String,
+    /// The port to try on ::1 when nobody listens here.
+    other: Option<u16>,
 }
 
 impl Agent {
     /// net.dial: `in` carries bytes to the guest's server, `out` bytes from it.
     pub fn net_dial(&mut self, ticket: Ticket, args: &Args) -> Outcome<()> {
         let port = args.int("port", 1, 65535)? as u16;
-        let host = args.optional_text("host")?.unwrap_or("127.0.0.1");
-        let host = if host == "localhost" {
-            "127.0.0.1"
-        } else {
-            host
+        let host = args.optional_text("host")?.unwrap_or("localhost");
+        // "localhost" is either loopback address: servers that resolve the name often listen on ::1 alone.
+        let (host, other) = match host {
+            "localhost" => ("127.0.0.1", Some(port)),
+            host => (host, None),
         };
         let address: IpAddr = host
             .parse()
@@ -262,28 +282,61 @@ impl Agent {
         let socket = start_connect(address, port).map_err(|error| {
             Failure::new("network_unavailable", format!("{}: {}", target, error))
         })?;
-        let id = self.new_key();
-        self.watch(&socket, sys::EPOLLOUT, Token::Dial(id))
-            .context("epoll_ctl")?;
         let dial = Dial {
+            timeout: None,
             ticket,
             socket,
             input,
             output,
             target,
+            other,
         };
+        self.start_dial(dial)
+    }
+
+    fn start_dial(&mut self, mut dial: Dial) -> Outcome<()> {
+        let id = self.new_key();
+        self.watch(&dial.socket, sys::EPOLLOUT, Token::Dial(id))
+            .context("epoll_ctl")?;
+        dial.timeout = Some(self.after(DIAL_TIMEOUT_MS, Timer::DialTimeout(id)));
         self.dials.insert(id, dial);
-        self.after(DIAL_TIMEOUT_MS, Timer::DialTimeout(id));
         Ok(())
+    }
+
+    /// Tries ::1 after 127.0.0.1. False: there is no other address, or it does not even begin.
+    fn dial_other(&mut self, dial: &mut Dial) -> bool {
+        let port = match dial.other.take() {
+            Some(port) => port,
+            None => return false,
+        };
+        let socket = match start_connect(IpAddr::V6(Ipv6Addr::LOCALHOST), port) {
+            Ok(socket) => socket,
+            Err(_) => return false,
+        };
+        dial.target = format!("{} and [::1]:{}", dial.target, port);
+        dial.socket = socket;
+        true
     }
 
     pub fn dial_event(&mut self, id: u64) {
         if let Some(dial) = self.dials.remove(&id) {
             self.unwatch(&dial.socket);
+            if let Some(timeout) = dial.timeout {
+                self.cancel_timer(timeout);
+            }
             let ticket = dial.ticket;
-            let answer = self.dialled(dial);
+            let answer = match self.dialled(dial) {
+                Ok(None) => return,
+                Ok(Some(value)) => Ok(value),
+                Err(failure) => Err(failure),
+            };
             self.reply(ticket, answer);
         }
+    }
+
+    /// The host waits no longer: nothing is opened for it.
+    pub fn cancel_dial(&mut self, ticket: Ticket) {
+        self.dials.retain(|_, dial| dial.ticket != ticket);
     }
 
     pub fn dial_timeout(&mut self, id: u64) {
@@ -296,7 +349,8 @@ impl Agent {
         }
     }
 
-    fn dialled(&mut self, dial: Dial) -> Outcome<Value> {
+    /// None: another address is tried, and answered later.
+    fn dialled(&mut self, mut dial: Dial) -> Outcome<Option<Value>> {
         let mut error: i32 = 0;
         let mut length = std::mem::size_of::<i32>() as u32;
         let pointer = &mut error as *mut i32 as *mut c_void;
@@ -305,6 +359,9 @@ impl Agent {
             sys::getsockopt(fd, sys::SOL_SOCKET, sys::SO_ERROR, pointer, &mut length)
         })
         .context("getsockopt")?;
+        if error == sys::ECONNREFUSED && self.dial_other(&mut dial) {
+            return self.start_dial(dial).map(|()| None);
+        }
         if error != 0 {
             let message = format!("{}: {}", dial.target, io::Error::from_raw_os_error(error));
             return Err(Failure::new("network_unavailable", message));
@@ -323,7 +380,7 @@ impl Agent {
                 .context("epoll_ctl")?;
             self.attach_source(source, stream, 0);
         }
-        Ok(object! {})
+        Ok(Some(object! {}))
     }
 }
 

@@ -5,8 +5,10 @@ use crate::boot;
 use crate::failure::{Args, Context, Failure, Outcome};
 use crate::identity::Identity;
 use crate::json::Value;
+use crate::modprobe;
 use crate::net::replace_file;
 use crate::object;
+use crate::rehearsal::Rehearsal;
 use crate::sys;
 use crate::warm::FIRST_READS_MS;
 use std::ffi::CString;
@@ -14,7 +16,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::os::unix::io::AsRawFd;
 
-const PLACE: &str = "/root";
+pub const PLACE: &str = "/root";
 
 /// Milliseconds since the last lap, per stage.
 struct Laps {
@@ -57,11 +59,17 @@ impl Agent {
                 "root.mount: a root is mounted already",
             ));
         }
+        if self.rehearsal != Rehearsal::None {
+            return Err(Failure::new(
+                "invalid_state",
+                "root.mount: something of a rehearsal is left",
+            ));
+        }
         let mut laps = Laps {
             last: sys::monotonic_ms(),
             laps: Vec::new(),
         };
-        let device = args.optional_text("device")?.unwrap_or("/dev/vdb");
+        let device = device_of(args)?;
         let read_only = args.flag("readOnly")?;
         mount_disk(device, read_only)?;
         laps.lap("mount");
@@ -69,12 +77,13 @@ impl Agent {
             grow(device, bytes as u64)?;
             laps.lap("grow");
         }
-        boot::move_kernel_file_systems(PLACE)?;
+        boot::move_kernel_file_systems("", PLACE)?;
         enter()?;
+        modprobe::announce();
         laps.lap("enter");
         if !read_only {
-            write_files(args)?;
-            identity.write()?;
+            write_files("", args)?;
+            identity.write("")?;
             laps.lap("files");
         }
         self.after(FIRST_READS_MS, Timer::FirstReads);
@@ -91,10 +100,20 @@ pub fn new_run() -> Outcome<String> {
     Ok(bytes.iter().map(|byte| format!("{:02x}", byte)).collect())
 }
 
-fn mount_disk(device: &str, read_only: bool) -> Outcome<()> {
+/// The disk that is to become the root.
+pub fn device_of<'a>(args: &'a Args) -> Outcome<&'a str> {
+    Ok(args.optional_text("device")?.unwrap_or("/dev/vdb"))
+}
+
+/// Lets the kernel read a disk anew; what a file system on it holds stays.
+pub fn forget_blocks(disk: &File) -> std::io::Result<()> {
+    sys::check(unsafe { sys::ioctl(disk.as_raw_fd(), sys::BLKFLSBUF, 0) }).map(drop)
+}
+
+pub fn mount_disk(device: &str, read_only: bool) -> Outcome<()> {
     // The disk behind the device is another one than when this machine was frozen: nothing read then is true.
     let disk = File::open(device).context(device)?;
-    sys::check(unsafe { sys::ioctl(disk.as_raw_fd(), sys::BLKFLSBUF, 0) }).context(device)?;
+    forget_blocks(&disk).context(device)?;
     fs::create_dir_all(PLACE).context(PLACE)?;
     let flags = if read_only { sys::MS_RDONLY } else { 0 };
     let options = if read_only {
@@ -105,8 +124,14 @@ fn mount_disk(device: &str, read_only: bool) -> Outcome<()> {
     boot::mount(device, PLACE, "ext4", flags | sys::MS_NOATIME, options)
 }
 
+/// Keeps the kernel from noting the end of a file system; that of a rehearsal is no business of a box.
+pub fn silence() {
+    // Without it there is a line more in the kernel's log.
+    let _ = fs::write("/sys/fs/ext4/vdb/msg_ratelimit_burst", "0");
+}
+
 /// Grows the file system to a size, at most that of its disk (EXT4_IOC_RESIZE_FS; never shrinks).
-fn grow(device: &str, bytes: u64) -> Outcome<()> {
+pub fn grow(device: &str, bytes: u64) -> Outcome<()> {
     let disk = File::open(device).context(device)?;
     let mut size: u64 = 0;
     sys::check(unsafe { sys::ioctl(disk.as_raw_fd(), sys::BLKGETSIZE64, &mut size) })
@@ -161,15 +186,17 @@ fn enter() -> Outcome<()> {
     Ok(())
 }
 
-fn write_files(args: &Args) -> Outcome<()> {
+/// Writes what a box needs into a root: `` is the one that is there.
+pub fn write_files(root: &str, args: &Args) -> Outcome<()> {
     // A box needs a place for temporary files, whatever its image holds.
-    if fs::metadata("/tmp").is_err() {
-        crate::files::make_directory(std::path::Path::new("/tmp"), true, Some(0o1777))?;
+    let temporary = format!("{}/tmp", root);
+    if fs::metadata(&temporary).is_err() {
+        crate::files::make_directory(std::path::Path::new(&temporary), true, Some(0o1777))?;
     }
     for (name, path) in [("hosts", "/etc/hosts"), ("resolvConf", "/etc/resolv.conf")] {
         if let Some(content) = args.optional_bytes(name)? {
-            fs::create_dir_all("/etc").context("/etc")?;
-            replace_file(path, content)?;
+            fs::create_dir_all(format!("{}/etc", root)).context("/etc")?;
+            replace_file(&format!("{}{}", root, path), content)?;
         }
     }
     Ok(())

@@ -372,7 +372,8 @@ fn explain(shared: &Shared, command: &[u8], plan: &Plan, candidates: &[CString])
             "execution_failed",
             format!("changing to the user: {}", error),
         ),
-        Stage::Exec if shared.error == sys::ENOENT => {
+        // A path that is too long is nowhere.
+        Stage::Exec if shared.error == sys::ENOENT || shared.error == sys::ENAMETOOLONG => {
             match candidates.iter().find(|path| exists(path)) {
                 Some(path) => Failure::new(
                     "command_not_executable",
@@ -383,10 +384,15 @@ fn explain(shared: &Shared, command: &[u8], plan: &Plan, candidates: &[CString])
                 ),
                 None => Failure::new(
                     "command_not_found",
-                    format!("there is no command {:?}", command),
+                    format!("command not found: {:?}", command),
                 ),
             }
         }
+        Stage::Exec if shared.error == sys::E2BIG => Failure::new(
+            "payload_too_large",
+            format!("{}: arguments and environment: {}", command, error),
+        )
+        .hint("Write what is large to a file or to stdin."),
         Stage::Exec if shared.error == sys::EACCES || shared.error == sys::ENOEXEC => {
             Failure::new("command_not_executable", format!("{}: {}", command, error))
         }

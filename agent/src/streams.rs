@@ -1,7 +1,7 @@
 //! Streams: a source is a descriptor whose bytes flow to the host, a sink one that takes bytes from the host. Both
 //! are bounded by credit (docs/PROTOCOL.md, section 5).
 
-use crate::agent::{Agent, Token};
+use crate::agent::{Agent, Timer, Token};
 use crate::connection::{End, OUT_SOFT_BYTES};
 pub use crate::endpoints::{Outlet, Owner, Sink, SinkKind, Source, WINDOW};
 use crate::failure::{Failure, Outcome};
@@ -10,7 +10,6 @@ use crate::object;
 use crate::ring::Ring;
 use crate::sys::{self, Io};
 use std::os::unix::io::{AsRawFd, OwnedFd};
-use std::sync::atomic::Ordering;
 
 /// What each source may hold once all of them together hold [`RINGS_TOTAL_BYTES`].
 const SMALL_WINDOW: u64 = 16 * 1024;
@@ -18,6 +17,9 @@ const SMALL_WINDOW: u64 = 16 * 1024;
 const RINGS_TOTAL_BYTES: usize = 16 * 1024 * 1024;
 /// Largest data frame sent: small enough that streams take turns.
 const CHUNK: usize = 32 * 1024;
+/// How long nothing is dropped after a connection is gone, and after the next one has greeted.
+const HOLD_MS: u64 = 2_000;
+const HOLD_ATTACH_MS: u64 = 10_000;
 /// What is still taken from a terminal after its process ended, should a child keep writing.
 const TERMINAL_REST_BYTES: u64 = 1024 * 1024;
 
@@ -42,7 +44,10 @@ impl Agent {
                 terminal,
                 owner,
                 outlet: None,
+                held_from: None,
                 hold_end: false,
+                taken: 0,
+                lost: 0,
             },
         );
         Ok(id)
@@ -95,6 +100,9 @@ impl Agent {
             None => return from,
         };
         let at = from.max(source.ring.base()).min(source.ring.end());
+        source.held_from = None;
+        // Who asks from there has what comes before.
+        source.taken = source.taken.max(from.min(source.ring.end()));
         source.outlet = Some(Outlet {
             stream,
             sent: at,
@@ -152,8 +160,52 @@ impl Agent {
     pub fn remove_sink(&mut self, id: u64) {
         self.detach_sink(id);
         if let Some(sink) = self.sinks.remove(&id) {
-            if let (Some(flag), false) = (&sink.cut_off, sink.ended) {
-                flag.store(true, Ordering::SeqCst);
+            // Also an end that has come is cut off while bytes before it have not reached the job.
+            if let (Some(cancel), true) = (&sink.cut_off, sink.fd.is_some()) {
+                cancel.set();
+            }
+        }
+    }
+
+    /// Detaches a source whose connection is gone, and keeps what its host has not taken.
+    fn hold_source(&mut self, id: u64) {
+        let acked = self
+            .sources
+            .get(&id)
+            .and_then(|source| source.outlet.as_ref())
+            .map(|outlet| outlet.acked);
+        self.detach_source(id);
+        if let (Some(source), Some(acked)) = (self.sources.get_mut(&id), acked) {
+            source.held_from = Some(acked.max(source.ring.base()));
+            self.hold_for(HOLD_MS);
+        }
+    }
+
+    /// The host has come back: it gets the time to attach to what it followed before.
+    pub fn hold_longer(&mut self) {
+        if self.held_until_ms.is_some() {
+            self.hold_for(HOLD_ATTACH_MS);
+        }
+    }
+
+    fn hold_for(&mut self, ms: u64) {
+        let until = sys::monotonic_ms() + ms;
+        if self.held_until_ms.map_or(true, |earlier| earlier < until) {
+            self.held_until_ms = Some(until);
+            self.after(ms, Timer::Held);
+        }
+    }
+
+    /// Nobody came back in time: processes go on, and the oldest output is dropped.
+    pub fn release_held(&mut self) {
+        let now = sys::monotonic_ms();
+        if self.held_until_ms.map_or(true, |until| until > now) {
+            return;
+        }
+        self.held_until_ms = None;
+        for (id, source) in self.sources.iter_mut() {
+            if source.held_from.take().is_some() {
+                self.busy.insert(*id);
             }
         }
     }
@@ -168,7 +220,7 @@ impl Agent {
         for end in ends {
             match end {
                 End::Out(id) => match self.sources.get(&id).map(|source| source.owner) {
-                    Some(Owner::Exec(_)) => self.detach_source(id),
+                    Some(Owner::Exec(_)) => self.hold_source(id),
                     _ => self.remove_source(id),
                 },
                 End::In(id) => match self.sinks.get(&id).map(|sink| sink.owner) {
@@ -195,7 +247,10 @@ impl Agent {
                 } else if header.get("reset").is_some() {
                     match self.sources.get(&id).map(|source| source.owner) {
                         Some(Owner::Exec(_)) => self.detach_source(id),
-                        _ => self.remove_source(id),
+                        _ => {
+                            self.remove_source(id);
+                            self.cancel_job_of_stream(End::Out(id));
+                        }
                     }
                 }
                 Ok(())
@@ -204,7 +259,10 @@ impl Agent {
                 if header.get("reset").is_some() {
                     match self.sinks.get(&id).map(|sink| sink.owner) {
                         Some(Owner::Exec(_)) => self.detach_sink(id),
-                        _ => self.remove_sink(id),
+                        _ => {
+                            self.remove_sink(id);
+                            self.cancel_job_of_stream(End::In(id));
+                        }
                     }
                     return Ok(());
                 }
@@ -216,10 +274,15 @@ impl Agent {
     }
 
     fn credit(&mut self, id: u64, credit: u64) {
-        if let Some(outlet) = self.sources.get_mut(&id).and_then(|s| s.outlet.as_mut()) {
+        let source = match self.sources.get_mut(&id) {
+            Some(source) => source,
+            None => return,
+        };
+        if let Some(outlet) = source.outlet.as_mut() {
             let acked = credit.saturating_sub(WINDOW).min(outlet.sent);
             if acked > outlet.acked {
                 outlet.acked = acked;
+                source.taken = source.taken.max(acked);
                 self.busy.insert(id);
             }
         }

@@ -91,10 +91,26 @@ pub struct CloneArgs {
     pub cgroup: u64,
 }
 
+/// `struct pollfd`.
+#[repr(C)]
+pub struct PollFd {
+    pub fd: c_int,
+    pub events: i16,
+    pub found: i16,
+}
+
+impl PollFd {
+    pub fn new(fd: RawFd, events: i16) -> PollFd {
+        let found = 0;
+        PollFd { fd, events, found }
+    }
+}
+
 extern "C" {
     pub fn epoll_create1(flags: c_int) -> c_int;
     pub fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut EpollEvent) -> c_int;
     pub fn epoll_wait(epfd: c_int, events: *mut EpollEvent, max: c_int, timeout: c_int) -> c_int;
+    pub fn poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
     pub fn signalfd(fd: c_int, mask: *const SigSet, flags: c_int) -> c_int;
     pub fn eventfd(initial: c_uint, flags: c_int) -> c_int;
     pub fn sigprocmask(how: c_int, set: *const SigSet, old: *mut SigSet) -> c_int;
@@ -118,6 +134,7 @@ extern "C" {
         flags: c_int,
     ) -> c_int;
     pub fn symlinkat(target: *const c_char, dir: c_int, path: *const c_char) -> c_int;
+    pub fn unshare(flags: c_int) -> c_int;
     pub fn mknod(path: *const c_char, mode: c_uint, dev: u64) -> c_int;
     pub fn mknodat(dir: c_int, path: *const c_char, mode: c_uint, dev: u64) -> c_int;
     pub fn fchownat(
@@ -127,6 +144,7 @@ extern "C" {
         gid: c_uint,
         flags: c_int,
     ) -> c_int;
+    pub fn fallocate(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int;
     pub fn fchmod(fd: c_int, mode: c_uint) -> c_int;
     pub fn fchown(fd: c_int, uid: c_uint, gid: c_uint) -> c_int;
     pub fn utimensat(
@@ -217,6 +235,8 @@ pub mod nr {
     pub const OPENAT2: c_long = 437;
 }
 
+pub const POLLIN: i16 = 0x1;
+pub const POLLOUT: i16 = 0x4;
 pub const EPOLLIN: u32 = 0x1;
 pub const EPOLLOUT: u32 = 0x4;
 pub const EPOLLERR: u32 = 0x8;
@@ -231,6 +251,7 @@ pub const O_RDWR: c_int = 2;
 pub const O_CREAT: c_int = 0o100;
 pub const O_EXCL: c_int = 0o200;
 pub const O_NOCTTY: c_int = 0o400;
+pub const O_APPEND: c_int = 0o2000;
 pub const O_NONBLOCK: c_int = 0o4000;
 pub const O_CLOEXEC: c_int = 0o2000000;
 pub const O_PATH: c_int = 0o10000000;
@@ -242,13 +263,16 @@ pub const O_NOFOLLOW: c_int = 0o400000;
 pub const O_DIRECTORY: c_int = 0o40000;
 #[cfg(target_arch = "aarch64")]
 pub const O_NOFOLLOW: c_int = 0o100000;
+pub const O_TMPFILE: c_int = 0o20000000 | O_DIRECTORY;
 pub const AT_FDCWD: c_int = -100;
 pub const AT_SYMLINK_NOFOLLOW: c_int = 0x100;
+pub const AT_SYMLINK_FOLLOW: c_int = 0x400;
 pub const AT_EMPTY_PATH: c_int = 0x1000;
 pub const AT_REMOVEDIR: c_int = 0x200;
 pub const F_DUPFD_CLOEXEC: c_int = 1030;
 pub const F_GETFL: c_int = 3;
 pub const F_SETFL: c_int = 4;
+pub const FALLOC_FL_KEEP_SIZE: c_int = 1;
 pub const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 pub const RESOLVE_BENEATH: u64 = 0x08;
 pub const RESOLVE_IN_ROOT: u64 = 0x10;
@@ -262,18 +286,25 @@ pub const EPERM: i32 = 1;
 pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
 pub const EIO: i32 = 5;
+pub const ENXIO: i32 = 6;
+pub const E2BIG: i32 = 7;
 pub const ENOEXEC: i32 = 8;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
 pub const EEXIST: i32 = 17;
 pub const EXDEV: i32 = 18;
+pub const ENODEV: i32 = 19;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
+pub const ECONNREFUSED: i32 = 111;
+pub const ETXTBSY: i32 = 26;
 pub const ENOSPC: i32 = 28;
 pub const EROFS: i32 = 30;
+pub const EPIPE: i32 = 32;
 pub const ENAMETOOLONG: i32 = 36;
+pub const ENOSYS: i32 = 38;
 pub const ENOTEMPTY: i32 = 39;
 pub const ELOOP: i32 = 40;
 pub const ENOTSUP: i32 = 95;
@@ -312,6 +343,9 @@ pub const MS_NOEXEC: c_ulong = 8;
 pub const MS_REMOUNT: c_ulong = 32;
 pub const MS_NOATIME: c_ulong = 1024;
 pub const MS_MOVE: c_ulong = 8192;
+pub const MS_REC: c_ulong = 16384;
+pub const MS_PRIVATE: c_ulong = 1 << 18;
+pub const CLONE_NEWNS: c_int = 0x0002_0000;
 pub const MNT_DETACH: c_int = 2;
 pub const RB_POWER_OFF: c_int = 0x4321_fedc;
 pub const RB_DISABLE_CAD: c_int = 0;

@@ -77,7 +77,7 @@ impl Agent {
         self.freeze.round += 1;
         self.after(timeout + longest, Timer::Thaw(self.freeze.round));
         let frozen = self.freeze.frozen.clone();
-        Ok(self.long_job(ticket, None, move || {
+        Ok(self.job_apart(ticket, move || {
             let started = sys::monotonic_ms();
             let root = File::open(ROOT).context(ROOT)?;
             sys::check(unsafe { sys::ioctl(root.as_raw_fd(), sys::FIFREEZE, 0) })

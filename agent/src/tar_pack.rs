@@ -1,15 +1,15 @@
 //! Packs a file or a tree as a tar stream.
 
 use crate::failure::{Context, Failure, Outcome};
-use crate::files::c_path;
+use crate::files::{self, c_path};
 use crate::json::Value;
 use crate::object;
 use crate::sys;
 use crate::tar_format::{self, Entry, Kind, BLOCK};
+use crate::xattr;
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata, ReadDir};
 use std::io::{self, BufWriter, Read, Write};
-use std::os::raw::c_char;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::io::AsRawFd;
@@ -19,17 +19,27 @@ use std::path::{Path, PathBuf};
 const MOST_DEPTH: usize = 256;
 /// Files with several names that are remembered; later ones are packed once per name.
 const MOST_LINKS: usize = 65_536;
-const MOST_XATTR_BYTES: usize = 64 * 1024;
+/// Files of the kernel have no length before they are read: one is held in memory as a whole.
+const MOST_KERNEL_BYTES: u64 = 16 * 1024 * 1024;
 const COPY_BYTES: usize = 64 * 1024;
-/// File systems of the kernel (statfs(2)): proc, sysfs, devpts, cgroup2, debugfs, tracefs, securityfs.
-const KERNEL_FILE_SYSTEMS: [i64; 7] = [
+/// File systems of the kernel (statfs(2)): proc, sysfs, devpts, cgroup2, cgroup, debugfs, tracefs, securityfs, configfs,
+/// bpf, binfmt_misc, fusectl, pstore, efivarfs, mqueue.
+const KERNEL_FILE_SYSTEMS: [i64; 15] = [
     0x9fa0,
     0x6265_6572,
     0x1cd1,
     0x6367_7270,
+    0x27_e0eb,
     0x6462_6720,
     0x7472_6163,
     0x7363_6673,
+    0x6265_6570,
+    0xcafe_4a11,
+    0x4249_4e4d,
+    0x6573_5543,
+    0x6165_676c,
+    0xde5e_81e4,
+    0x1980_0202,
 ];
 
 pub struct PackOptions {
@@ -94,6 +104,10 @@ impl<'a> Packer<'a> {
         };
         let mut levels = Vec::new();
         levels.extend(self.add(path, name.to_vec(), &metadata)?);
+        if self.entries == 0 {
+            let message = format!("{} is a socket, which no archive holds", path.display());
+            return Err(Failure::new("unsupported", message));
+        }
         while let Some(level) = levels.last_mut() {
             let entry = match level.reader.next() {
                 None => {
@@ -190,7 +204,7 @@ impl<'a> Packer<'a> {
         entry.kind = Kind::Directory;
         entry.path.push(b'/');
         entry.xattrs = File::open(path)
-            .map(|file| xattrs(&file))
+            .map(|file| xattr::read(&file))
             .unwrap_or_default();
         self.entries += 1;
         self.write(&tar_format::encode(&entry))?;
@@ -217,9 +231,22 @@ impl<'a> Packer<'a> {
                 self.links.insert(identity, entry.path.clone());
             }
         }
-        let file = File::open(path).context(path.display())?;
+        let (file, metadata) = match files::open_to_read(path, self.options.follow) {
+            Ok(opened) => opened,
+            // Removed meanwhile.
+            Err(failure) if failure.code == "not_found" && self.entries > 0 => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        if !metadata.is_file() {
+            let message = format!("{}: it was replaced while it was read", path.display());
+            return Err(Failure::new("invalid_state", message));
+        }
+        entry.xattrs = xattr::read(&file);
+        if metadata.len() == 0 || is_kernel_file(&file, path)? {
+            let content = files::read_whole(&file, MOST_KERNEL_BYTES, path)?;
+            return self.add_content(entry, &content);
+        }
         entry.size = metadata.len();
-        entry.xattrs = xattrs(&file);
         self.entries += 1;
         self.write(&tar_format::encode(&entry))?;
         let copied = self.copy(&file, entry.size, path)?;
@@ -233,6 +260,16 @@ impl<'a> Packer<'a> {
             left -= count as u64;
         }
         Ok(())
+    }
+
+    /// A file of the kernel: it has the length it has when it is read.
+    fn add_content(&mut self, mut entry: Entry, content: &[u8]) -> Outcome<()> {
+        entry.size = content.len() as u64;
+        self.entries += 1;
+        self.bytes += entry.size;
+        self.write(&tar_format::encode(&entry))?;
+        self.write(content)?;
+        self.write(&[0; BLOCK][..tar_format::padding(entry.size)])
     }
 
     fn copy(&mut self, file: &File, size: u64, path: &Path) -> Outcome<u64> {
@@ -258,59 +295,15 @@ fn split_device(device: u64) -> (u32, u32) {
     (major as u32, minor as u32)
 }
 
+fn is_kernel_file(file: &File, path: &Path) -> Outcome<bool> {
+    let mut info = sys::StatFs::default();
+    sys::check(unsafe { sys::fstatfs(file.as_raw_fd(), &mut info) }).context(path.display())?;
+    Ok(KERNEL_FILE_SYSTEMS.contains(&info.kind))
+}
+
 fn is_kernel_file_system(path: &Path) -> Outcome<bool> {
     let name = c_path(path)?;
     let mut info = sys::StatFs::default();
     sys::check(unsafe { sys::statfs(name.as_ptr(), &mut info) }).context(path.display())?;
     Ok(KERNEL_FILE_SYSTEMS.contains(&info.kind))
-}
-
-/// Whether an extended attribute is carried by archives: those of users, file capabilities, access control lists.
-pub fn carried(name: &[u8]) -> bool {
-    name.starts_with(b"user.")
-        || name == b"security.capability"
-        || name.starts_with(b"system.posix_acl_")
-}
-
-fn xattrs(file: &File) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut names = vec![0u8; MOST_XATTR_BYTES.min(1024)];
-    let mut length = list(file, &mut names);
-    if length < 0 {
-        names.resize(MOST_XATTR_BYTES, 0);
-        length = list(file, &mut names);
-    }
-    if length <= 0 {
-        return Vec::new();
-    }
-    let mut found = Vec::new();
-    for name in names[..length as usize]
-        .split(|byte| *byte == 0)
-        .filter(|name| carried(name))
-    {
-        let mut value = vec![0u8; MOST_XATTR_BYTES];
-        let c_name = [name, b"\0"].concat();
-        let count = unsafe {
-            sys::fgetxattr(
-                file.as_raw_fd(),
-                c_name.as_ptr() as *const c_char,
-                value.as_mut_ptr() as *mut _,
-                value.len(),
-            )
-        };
-        if count >= 0 {
-            value.truncate(count as usize);
-            found.push((name.to_vec(), value));
-        }
-    }
-    found
-}
-
-fn list(file: &File, names: &mut [u8]) -> isize {
-    unsafe {
-        sys::flistxattr(
-            file.as_raw_fd(),
-            names.as_mut_ptr() as *mut c_char,
-            names.len(),
-        )
-    }
 }

@@ -71,7 +71,7 @@ impl Agent {
         }
         let volumes = self.volumes.clone();
         // Replaying a journal may take a while.
-        Ok(self.long_job(ticket, None, move || {
+        Ok(self.job_apart(ticket, move || {
             mount(&find(&serial)?, &place, read_only)?;
             volumes.add(&place);
             Ok(object! {})

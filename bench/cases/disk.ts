@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readArchive, writeArchive } from '../../src/archive/index.js';
-import { createOverlay, flattenStream, openChain } from '../../src/disk/index.js';
+import { readArchive, writeArchive } from '../../src/formats/archive/index.js';
+import { createOverlay, flattenStream, openChain } from '../../src/formats/qcow2/index.js';
 import type { BenchCase, BenchRun, NamedCase } from '../harness.js';
 import { sampleBytes } from '../support/sample-bytes.js';
 

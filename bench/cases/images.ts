@@ -5,14 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { Engine } from '../../src/engine/index.js';
-import {
-  BlobStore,
-  buildBaseDisk,
-  type Image,
-  Puller,
-  parseReference,
-  pullToDisk,
-} from '../../src/image/index.js';
+import { buildBaseDisk, parseReference } from '../../src/formats/oci/index.js';
+import { BlobStore, type Image } from '../../src/image/index.js';
+import { Puller, pullToDisk } from '../../src/registry/index.js';
 import { writeLayout } from '../../test/image/support/layout.js';
 import { TestRegistry } from '../../test/image/support/registry.js';
 import { makeTar, type TestEntry } from '../../test/image/support/tar.js';

@@ -231,7 +231,9 @@ const wholeState = 'bare qemu -incoming of the whole state, first command';
 export const memoryCases: readonly NamedCase[] = [
   { bench: pause, baseline: 'bare qemu migrate to a file' },
   {
-    bench: resumeCase('resume', 0.65, async (box) => void (await box.resume({ pager: 'mmap' }))),
+    bench: resumeCase('resume', 0.65, async (box) => {
+      await box.resume({ pager: 'mmap' });
+    }),
     baseline: wholeState,
   },
   {

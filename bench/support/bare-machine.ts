@@ -6,7 +6,7 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { pipeline } from 'node:stream/promises';
-import { createOverlay } from '../../src/disk/index.js';
+import { createOverlay } from '../../src/formats/qcow2/index.js';
 import { AgentClient } from '../../src/guest/index.js';
 import { findQemu, type MachineSpec, machineFiles, qemuArguments } from '../../src/machine/index.js';
 import { openDatabase } from '../../src/store/index.js';
@@ -184,7 +184,7 @@ export class BareMachine {
     const spec: MachineSpec = {
       shape: { cpus: 1, memoryMiB: this.#memoryMiB },
       accelerator: 'tcg',
-      outbound: true,
+      card: 'open',
       ...how,
     };
     const { path } = await findQemu();

@@ -34,12 +34,17 @@ export async function load(
     if (waitMs > 0) await delay(waitMs);
     if (underWay.size >= maxUnderWay) await Promise.race(underWay);
     const begun = performance.now();
-    const one = call().then(
-      () => void times.push(performance.now() - begun),
-      (error: unknown) => void failures.push(String(error)),
-    );
+    const one = call()
+      .then(
+        () => {
+          times.push(performance.now() - begun);
+        },
+        (error: unknown) => {
+          failures.push(String(error));
+        },
+      )
+      .finally(() => underWay.delete(one));
     underWay.add(one);
-    void one.finally(() => underWay.delete(one));
   }
   await Promise.all(underWay);
   const tookSeconds = (performance.now() - started) / 1000;

@@ -6,8 +6,9 @@ await using runtime = connectRuntime({ url, apiKey });
 const box = await runtime.get(boxId);
 if (!box) throw new Error(`no box ${boxId}`);
 const executions = await Promise.all(Array.from({ length: Number(count) }, () => box.startExec(['yes'])));
-process.once('disconnect', () => {
-  void Promise.allSettled(executions.map((execution) => execution.kill())).finally(() => process.exit(0));
+process.once('disconnect', async () => {
+  await Promise.allSettled(executions.map((execution) => execution.kill()));
+  process.exit(0);
 });
 
 let bytes = 0;

@@ -6,7 +6,9 @@ import { serveHttp } from '../../src/home/serve-http.js';
 import type { FromServer } from './server-process.js';
 
 const home = process.argv[2] ?? '';
-const tell = (message: FromServer): void => void process.send?.(message);
+const tell = (message: FromServer): void => {
+  process.send?.(message);
+};
 
 /** Bytes of objects that are in use. */
 function heapInUse(): number {
@@ -24,7 +26,8 @@ process.on('message', (message) => {
   const { user, system } = process.cpuUsage();
   tell({ type: 'usage', heapBytes: heapInUse(), cpuMs: (user + system) / 1000 });
 });
-process.once('disconnect', () => {
-  void served.close().finally(() => process.exit(0));
+process.once('disconnect', async () => {
+  await served.close().catch(() => undefined);
+  process.exit(0);
 });
 tell({ type: 'ready', url: served.address.url, apiKey: key });

@@ -1,4 +1,4 @@
-// What is built from this checkout: TypeScript into dist/, the guest agent and the network guard into dist/guest/.
+// What is built from this checkout: TypeScript into dist/, the guest agent, the network guard and the gateway into dist/guest/.
 import { createHash } from 'node:crypto';
 import { existsSync, lstatSync } from 'node:fs';
 import {
@@ -14,8 +14,8 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { install, missing, rustPackages } from './debian.mjs';
 import { run, SetupError } from './run.mjs';
+import { ensureCompiler } from './rust.mjs';
 
 const MAIN = 'dist/cli/main.js';
 const GUEST = 'dist/guest';
@@ -25,6 +25,7 @@ const STAMP = join(GUEST, 'stamp');
 const artifacts = [
   { file: 'cryobox-agent', crate: 'agent', target: 'cryobox-agent' },
   { file: 'netguard.so', crate: 'agent/netguard', target: 'netguard' },
+  { file: 'cryobox-gateway', crate: 'gateway', target: 'cryobox-gateway' },
 ];
 
 /** Compiles TypeScript and makes `npx cryobox` find this checkout's command. */
@@ -50,21 +51,19 @@ async function linkCommand() {
 
 /** Builds the guest's binaries unless those in dist/guest come from the same sources and compiler. */
 export async function buildGuest() {
-  const absent = missing(rustPackages);
-  if (absent.length > 0) await install(absent);
-  const cargo = await run('cargo', ['--version'], { cwd: 'agent', timeoutMs: 60_000, capture: true });
-  const stamp = await sourceHash('agent', cargo.stdout);
+  const { directory, env, version } = await ensureCompiler();
+  const stamp = await sourceHash(['agent', 'gateway'], `${version}\n`);
   const complete = artifacts.every(({ file }) => existsSync(join(GUEST, file)));
   if (complete && (await readFile(STAMP, 'utf8').catch(() => '')) === stamp) return 'up to date';
   await mkdir(GUEST, { recursive: true });
   for (const { file, crate, target } of artifacts) {
     const args = ['build', '--release', '--offline', '--message-format=json-render-diagnostics'];
-    const options = { cwd: crate, timeoutMs: 600_000, capture: true, label: `cargo ${target}` };
-    const { stdout } = await run('cargo', args, options);
+    const options = { cwd: crate, env, timeoutMs: 600_000, capture: true, label: `cargo ${target}` };
+    const { stdout } = await run(join(directory, 'cargo'), args, options);
     await publish(findArtifact(stdout, target), join(GUEST, file));
   }
   await writeFile(STAMP, stamp);
-  return `built with ${cargo.stdout.trim()}`;
+  return `built with ${version}, ${directory}`;
 }
 
 /** The file cargo says it made for a target (its JSON messages, The Cargo Book, "External tools"). */
@@ -87,10 +86,12 @@ async function publish(from, to) {
   await rename(temporary, to);
 }
 
-async function sourceHash(root, compiler) {
+/** A sum over all files below directories, and over what makes something of them. */
+export async function sourceHash(roots, compiler) {
   const hash = createHash('sha256').update(compiler);
-  const names = await readdir(root, { recursive: true, withFileTypes: true });
-  const files = names
+  const list = (root) => readdir(root, { recursive: true, withFileTypes: true });
+  const files = (await Promise.all(roots.map(list)))
+    .flat()
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
     .filter((path) => !path.includes('/target/'))

@@ -1,6 +1,5 @@
 // What has to be on the host, as data, and how Debian's package manager brings it.
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { run, SetupError, tryRun, which } from './run.mjs';
 
 /** Debian packages the product needs, each with a command that shows it is there. */
@@ -8,6 +7,8 @@ export const productPackages = [
   { package: 'qemu-system-x86', command: 'qemu-system-x86_64' },
   { package: 'e2fsprogs', command: 'mke2fs' },
   { package: 'zstd', command: 'zstd' },
+  // Newer kernels have their modules packed with it.
+  { package: 'xz-utils', command: 'xz' },
   { package: 'mmdebstrap', command: 'mmdebstrap' },
   // mmdebstrap without root maps user ids with it.
   { package: 'uidmap', command: 'newuidmap' },
@@ -15,10 +16,11 @@ export const productPackages = [
   { package: 'tar', command: 'tar' },
 ];
 
-/** What builds the guest agent; any cargo will do, Debian's is taken when there is none. */
-export const rustPackages = [
-  { package: 'cargo', command: 'cargo' },
-  { package: 'rustc', command: 'rustc' },
+/** Debian's Rust compiler, taken where none works; see rust.mjs. */
+export const rustPackages = ['cargo', 'rustc'];
+
+/** What a Rust compiler of any origin links the guest's programs with. */
+export const rustLinkPackages = [
   { package: 'gcc', command: 'cc' },
   { package: 'libc6-dev', file: '/usr/include/stdio.h' },
 ];
@@ -40,6 +42,15 @@ export const testPackages = [
   { package: 'busybox-static', command: 'busybox' },
   { package: 'attr', command: 'setfattr' },
   { package: 'openssl', command: 'openssl' },
+  { package: 'iproute2', command: 'ip' },
+  // Drives the dashboard.
+  { package: 'chromium', command: 'chromium' },
+  // Clients of SSH, which drive boxes.
+  { package: 'openssh-client', command: 'ssh' },
+  { package: 'rsync', command: 'rsync' },
+  // BoxLite's client for Python, which comes from PyPI.
+  { package: 'python3', command: 'python3' },
+  { package: 'python3-pip', command: 'pip3' },
 ];
 
 /** The package whose dependency is Debian's newest kernel for virtual machines. */
@@ -85,7 +96,7 @@ export async function install(packages) {
 }
 
 /** How to become root: nothing as root, sudo else. */
-async function rootPrefix(byHand) {
+export async function rootPrefix(byHand) {
   if (process.getuid() === 0) return [];
   const sudo = which('sudo');
   if (sudo && process.stdin.isTTY) return [sudo];
@@ -120,7 +131,7 @@ async function aptRun(argv, timeoutMs, hint) {
   await run(command, args, { timeoutMs: timeoutMs + 30_000, label: 'apt-get', hint, foreground });
 }
 
-/** Downloads Debian's current cloud kernel package into a directory; resolves with the path of the `.deb`. */
+/** Downloads the packages of Debian's current cloud kernel into a directory; resolves with the paths of the `.deb` files. */
 export async function downloadKernel(directory) {
   if (!hasApt()) {
     throw new SetupError(
@@ -128,37 +139,45 @@ export async function downloadKernel(directory) {
       `Unpack Debian's ${KERNEL_META_PACKAGE} dependency into the cache as docs/ARCHITECTURE.md describes`,
     );
   }
-  let name = await kernelPackage();
-  if (!name) {
+  let names = await kernelPackages();
+  if (names.length === 0) {
     await updateLists(await rootPrefix('Run `apt-get update` as root'));
-    name = await kernelPackage();
+    names = await kernelPackages();
   }
-  if (!name) {
+  if (names.length === 0) {
     throw new SetupError(
       `apt knows no package ${KERNEL_META_PACKAGE}`,
       "Add Debian's main archive to the apt sources, then run this again",
     );
   }
-  const download = () =>
-    tryRun('apt-get', [...aptOptions, 'download', name], {
+  const download = (packages) =>
+    tryRun('apt-get', [...aptOptions, 'download', ...packages], {
       cwd: directory,
       timeoutMs: UPDATE_TIMEOUT_MS,
-      label: name,
+      label: packages[0],
     });
-  if ((await download()).status !== 0) {
+  if ((await download(names)).status !== 0) {
     // Lists that are older than the archive name a version that is gone.
     await updateLists(await rootPrefix('Run `apt-get update` as root'));
-    const second = await download();
-    if (second.status !== 0) throw new SetupError(`apt-get download ${name} failed\n${second.tail}`);
+    names = await kernelPackages();
+    const second = await download(names);
+    if (second.status !== 0) {
+      throw new SetupError(`apt-get download ${names.join(' ')} failed\n${second.tail}`);
+    }
   }
   const { stdout } = await run('find', [directory, '-name', '*.deb'], { timeoutMs: 10_000, capture: true });
-  return join(stdout.trim());
+  return stdout.trim().split('\n');
 }
 
-async function kernelPackage() {
-  const { stdout } = await tryRun('apt-cache', ['depends', '--important', KERNEL_META_PACKAGE], {
-    timeoutMs: 30_000,
-    capture: true,
-  });
-  return /Depends: (linux-image-\S+)/.exec(stdout)?.[1];
+/** The image, and since kernel 7 the packages that it is empty without: the kernel, its modules, and lists of them. */
+async function kernelPackages() {
+  const [image] = await dependencies(KERNEL_META_PACKAGE, /^linux-image-/);
+  return image ? [image, ...(await dependencies(image, /^linux-(base|binary|modules)-[0-9]/))] : [];
+}
+
+async function dependencies(name, pattern) {
+  const options = { timeoutMs: 30_000, capture: true };
+  const { stdout } = await tryRun('apt-cache', ['depends', '--important', name], options);
+  const names = [...stdout.matchAll(/Depends: (\S+)/g)].map(([, dependency]) => dependency);
+  return names.filter((dependency) => pattern.test(dependency));
 }

@@ -20,9 +20,9 @@ export async function ensureKernel() {
   if (current) return `${current}, up to date`;
   const work = await mkdtemp(join(root, '.fetch-'));
   try {
-    const deb = await downloadKernel(work);
     const tree = join(work, 'tree');
-    await run('dpkg-deb', ['-x', deb, tree], { timeoutMs: 120_000 });
+    for (const deb of await downloadKernel(work))
+      await run('dpkg-deb', ['-x', deb, tree], { timeoutMs: 120_000 });
     const version = await publish(tree, work, root);
     await writeFile(join(work, 'current'), `${version}\n`);
     await rename(join(work, 'current'), join(root, 'current'));
@@ -40,19 +40,30 @@ async function currentVersion(root) {
 
 /** Moves kernel image and modules to `<root>/<version>`, in one rename. */
 async function publish(tree, work, root) {
-  const images = await readdir(join(tree, 'boot')).catch(() => []);
-  const image = images.find((name) => name.startsWith('vmlinuz-'));
-  if (!image) throw new SetupError('The kernel package holds no boot/vmlinuz-*');
-  const version = image.slice('vmlinuz-'.length);
   // Debian 13 and later keep modules below usr/.
   const modules = [join(tree, 'lib/modules'), join(tree, 'usr/lib/modules')].find((path) => existsSync(path));
-  if (!modules) throw new SetupError('The kernel package holds no lib/modules');
+  if (!modules) throw new SetupError('The kernel packages hold no lib/modules');
+  const { version, image } = await findImage(tree, modules);
   const staged = join(work, 'staged');
   await mkdir(join(staged, 'boot'), { recursive: true });
   await mkdir(join(staged, 'lib'));
-  await rename(join(tree, 'boot', image), join(staged, 'boot', image));
+  await rename(image, join(staged, 'boot', `vmlinuz-${version}`));
   await rename(modules, join(staged, 'lib/modules'));
   await rm(join(root, version), { recursive: true, force: true });
   await rename(staged, join(root, version));
   return version;
+}
+
+/** In boot/, or since kernel 7 beside its modules. */
+async function findImage(tree, modules) {
+  const inBoot = await readdir(join(tree, 'boot')).catch(() => []);
+  const name = inBoot.find((it) => it.startsWith('vmlinuz-'));
+  if (name) return { version: name.slice('vmlinuz-'.length), image: join(tree, 'boot', name) };
+  for (const version of await readdir(modules)) {
+    const image = join(modules, version, 'vmlinuz');
+    if (existsSync(image)) return { version, image };
+  }
+  throw new SetupError(
+    'The kernel packages hold no kernel: neither boot/vmlinuz-* nor lib/modules/*/vmlinuz',
+  );
 }

@@ -9,7 +9,7 @@ import { run, SetupError, tryRun } from './run.mjs';
 const INSTALL_TIMEOUT_MS = 900_000;
 const quiet = ['--no-audit', '--no-fund', '--no-progress'];
 
-/** Brings node_modules in step, and better-sqlite3 into a state that loads in this Node. */
+/** Brings node_modules in step, and better-sqlite3 into a state that loads where Node has no SQLite of its own. */
 export async function ensureNpmPackages() {
   const done = [];
   if (!(await inStep())) {
@@ -23,9 +23,18 @@ export async function ensureNpmPackages() {
   return done.length === 0 ? 'up to date' : done.join(', ');
 }
 
-/** Compares versions by content, so that it does not matter who installed. Optional ones may be of other platforms. */
-async function inStep() {
-  const read = async (path) => JSON.parse(await readFile(path, 'utf8')).packages;
+/** Brings packages that package.json names and that are not here at all: a change may need one that the last did not. */
+export async function addMissingPackages() {
+  const { dependencies, devDependencies } = JSON.parse(await readFile('package.json', 'utf8'));
+  const names = Object.keys({ ...dependencies, ...devDependencies });
+  if (names.every((name) => existsSync(join('node_modules', name, 'package.json')))) return;
+  const args = ['install', '--ignore-scripts', '--no-save', ...quiet];
+  await run('npm', args, { timeoutMs: INSTALL_TIMEOUT_MS, label: 'npm' });
+}
+
+/** Whether the packages of a directory are those of its lock file. Compares versions by content, so that it does not matter who installed. Optional ones may be of other platforms. */
+export async function inStep(directory = '.') {
+  const read = async (path) => JSON.parse(await readFile(join(directory, path), 'utf8')).packages;
   try {
     const wanted = await read('package-lock.json');
     const present = await read('node_modules/.package-lock.json');
@@ -40,17 +49,14 @@ async function inStep() {
 
 async function installPackages() {
   // Scripts are run for the one package that needs them, below.
-  const options = { timeoutMs: INSTALL_TIMEOUT_MS, label: 'npm' };
-  const clean = await tryRun('npm', ['ci', '--ignore-scripts', ...quiet], options);
-  if (clean.status === 0) return;
-  const reason = /npm error (Missing|code|network).*/.exec(clean.tail)?.[0] ?? `ended with ${clean.status}`;
-  process.stdout.write(`     npm ci: ${reason}; trying npm install\n`);
-  // A registry mirror may lack packages of other platforms, which `npm ci` insists on and `npm install` does not.
-  await run('npm', ['install', '--no-save', '--ignore-scripts', ...quiet], options);
+  const args = ['ci', '--ignore-scripts', ...quiet];
+  const hint = 'See that the npm registry can be reached; `npm ci --ignore-scripts` is what failed.';
+  await run('npm', args, { timeoutMs: INSTALL_TIMEOUT_MS, label: 'npm', hint });
 }
 
 async function sqliteLoads() {
-  const script = "new (require('better-sqlite3'))(':memory:').close()";
+  const script =
+    "process.getBuiltinModule('node:sqlite') ?? new (require('better-sqlite3'))(':memory:').close()";
   return (await tryRun(process.execPath, ['-e', script], { timeoutMs: 30_000 })).status === 0;
 }
 

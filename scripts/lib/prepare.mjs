@@ -2,11 +2,13 @@
 import { chdir } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { buildGuest, buildTypeScript } from './build.mjs';
-import { hasApt, install, missing, productPackages, rustPackages, testPackages } from './debian.mjs';
+import { hasApt, install, missing, productPackages, testPackages } from './debian.mjs';
 import { ensureKernel } from './kernel.mjs';
 import { ensureNpmPackages } from './npm.mjs';
 import { step } from './report.mjs';
 import { SetupError } from './run.mjs';
+import { missingForRust } from './rust.mjs';
+import { buildUi } from './ui.mjs';
 
 /** First Node release with all that is used; package.json `engines` says the same. */
 const NODE_MIN = [20, 19];
@@ -14,23 +16,25 @@ const NODE_MIN = [20, 19];
 /** Prepares this checkout. With `forTests`, what only the tests need as well. */
 export async function prepare({ forTests }) {
   chdir(fileURLToPath(new URL('../..', import.meta.url)));
-  checkHost();
-  const wanted = [...productPackages, ...rustPackages, ...(forTests ? testPackages : [])];
+  await checkHost();
+  const wanted = [...productPackages, ...(forTests ? testPackages : [])];
+  const absentNow = async () => [...missing(wanted), ...(await missingForRust())];
   await step('Debian packages', async () => {
-    const absent = missing(wanted);
+    const absent = await absentNow();
     if (absent.length === 0) return 'up to date';
     await install(absent);
-    const still = missing(wanted);
+    const still = await absentNow();
     if (still.length > 0) throw new SetupError(`Installed, but still not found: ${still.join(' ')}`);
     return `${absent.length} installed`;
   });
   await step('npm packages', ensureNpmPackages);
   await step('TypeScript', buildTypeScript);
+  await step('Dashboard', buildUi);
   await step('Guest agent', buildGuest);
   await step('Guest kernel', ensureKernel);
 }
 
-function checkHost() {
+async function checkHost() {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new SetupError(
       `Cryobox needs Linux on x86-64, this is ${process.platform} on ${process.arch}`,
@@ -44,7 +48,7 @@ function checkHost() {
       'Install a newer Node.',
     );
   }
-  const absent = missing([...productPackages, ...rustPackages]);
+  const absent = [...missing(productPackages), ...(await missingForRust())];
   if (!hasApt() && absent.length > 0) {
     throw new SetupError(
       'This is not a Debian-like host: packages cannot be installed by this script',

@@ -16,7 +16,7 @@ const GRACE_MS = 5000;
 const running = new Set();
 
 /** Directories where a command may be: PATH, the administrator's directories and cargo's own. */
-function searchPath() {
+export function searchPath() {
   const path = (process.env.PATH ?? '').split(delimiter).filter(Boolean);
   return [...path, '/usr/local/sbin', '/usr/sbin', '/sbin', join(homedir(), '.cargo', 'bin')];
 }

@@ -1,4 +1,5 @@
 import type { ProgressOptions, RepeatableOptions } from './common.js';
+import type { PublishOptions } from './ports.js';
 
 /** Limits and defaults of a box's shape. */
 export const boxLimits = {
@@ -8,18 +9,74 @@ export const boxLimits = {
   volumeSizeGb: { min: 1, max: 1024, default: 10 },
   /** Volumes of a box: its machine has as many slots. */
   volumes: 4,
+  /** Published ports of a box. */
+  ports: 32,
   /** v1 contract, section 1.5. */
   nameLength: 128,
   labels: 64,
+  /** Rules of each list of a box's network. */
+  networkRules: 256,
   labelLength: 1024,
+  /** Boxes of one answer that is asked for in pages. */
+  listed: 1000,
   /** Seconds; a year. */
   timerSeconds: 31_536_000,
 } as const;
 
-/** Which way a box may open connections. */
+/**
+ * Which way a box may open connections. With one of the lists, everything that the box sends is judged outside of it, by a
+ * gateway; see docs/networking.md.
+ */
 export interface NetworkOptions {
   /** `enabled`: any public address and DNS, never the host's loopback or link-local addresses. @default 'enabled' */
   readonly outbound?: 'enabled' | 'disabled';
+  /**
+   * Only these are reached: `api.example.com`, `*.example.com` (any depth, not `example.com` itself), `192.0.2.1`,
+   * `198.51.100.0/24`, each with or without `:443` or `:8000-8010`; `*`: all. At most 256. @default none: no list
+   */
+  readonly allowNet?: readonly string[];
+  /** Addresses and ranges that are not reached; `allowNet` wins. At most 256. @default none */
+  readonly denyNet?: readonly string[];
+}
+
+/** A refusal of a box's gateway; the same one again is counted, not repeated. */
+export interface NetworkDenial {
+  /** Grows with every refusal. */
+  readonly seq: number;
+  /** When it was refused last. */
+  readonly at: Date;
+  /**
+   * Such as `name` (a name that is not allowed), `address`, `floor` (what no box reaches), `sni`, `no_sni`, `host`, `http`,
+   * `udp`, `disabled`; docs/networking.md has all.
+   */
+  readonly reason: string;
+  /** `tcp`, `udp`, `dns` or `ip`. */
+  readonly protocol: string;
+  readonly name: string | null;
+  readonly address: string | null;
+  /** 0: none. */
+  readonly port: number;
+  readonly count: number;
+}
+
+/** The network of a box, and what its gateway has done since it started. */
+export interface NetworkInfo extends Required<NetworkOptions> {
+  /** Null where there is no gateway: the box has no lists, or does not run. */
+  readonly traffic: NetworkTraffic | null;
+}
+
+/** What went through a gateway. */
+export interface NetworkTraffic {
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  readonly connectionsOpened: number;
+  readonly connectionsOpen: number;
+  /** Connections that were allowed, and that the host could not make. */
+  readonly connectionsFailed: number;
+  /** Refusals by reason. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** The last 256 different ones, oldest first. */
+  readonly denials: readonly NetworkDenial[];
 }
 
 /** Linux capabilities of the box's processes, relative to the full set root has in a machine of its own. */
@@ -46,6 +103,8 @@ export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   readonly template?: string;
   /** Unique; 1 to 128 of `[a-zA-Z0-9._-]`, first a letter or digit. @default none: the box has only its id */
   readonly name?: string;
+  /** Host name: 1 to 64 letters, digits, dots and hyphens. @default its name, else its id, in the letters it may have */
+  readonly hostname?: string;
   /** 1 to 32. @default 1 */
   readonly cpus?: number;
   /** 128 to 65536. @default 512 */
@@ -58,10 +117,16 @@ export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   readonly workingDir?: string;
   /** Name, uid, or `user:group`. @default the image's, else root */
   readonly user?: string;
-  /** Replaces the image's entrypoint. */
+  /**
+   * Entrypoint of the main command, which runs at every start when this, `cmd` or `tty` is given: it is the execution
+   * {@link mainExecution}. Its output is kept for {@link Box.mainOutput}. Without a main command a box idles.
+   * @default the image's
+   */
   readonly entrypoint?: readonly string[];
-  /** Replaces the image's command. */
+  /** Command, or arguments of the entrypoint. @default the image's; none when an entrypoint is given */
   readonly cmd?: readonly string[];
+  /** Runs the main command on a terminal. @default false */
+  readonly tty?: boolean;
   readonly labels?: Readonly<Record<string, string>>;
   /** Seconds without any activity after which the box stops; 0: never. @default 0 */
   readonly autoStop?: number;
@@ -80,6 +145,8 @@ export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   readonly capabilities?: CapabilityOptions;
   /** At most 4. Mounted whenever the box runs; `conflict` while another box that runs or is paused has one of them. */
   readonly volumes?: readonly VolumeMount[];
+  /** At most 32: {@link BoxPorts}. `already_exists`, before anything is made, when a port of the host is in use. */
+  readonly ports?: readonly PublishOptions[];
 }
 
 /** How long each step of the last start took, in milliseconds. */

@@ -1,9 +1,52 @@
-import type { CapabilityOptions, NetworkOptions, StageTimes, VolumeMount } from './box-options.js';
+import type {
+  CapabilityOptions,
+  NetworkInfo,
+  NetworkOptions,
+  StageTimes,
+  VolumeMount,
+} from './box-options.js';
 import type { ByteSource, CallOptions, RepeatableOptions } from './common.js';
-import type { ExecOptions, ExecResult, Execution, Executions, StartExecOptions } from './execution.js';
+import type {
+  Command,
+  ExecBytesOptions,
+  ExecOptions,
+  ExecResult,
+  Execution,
+  Executions,
+  StartExecOptions,
+} from './execution.js';
 import type { Files } from './files.js';
 import type { BoxActivity, BoxStatus } from './operations.js';
+import type { BoxPorts, PublishedPort } from './ports.js';
+import type { BoxPreviews } from './previews.js';
 import type { CloneOptions, ExportOptions, Snapshots } from './snapshots.js';
+
+/** The main command of a box: the execution {@link mainExecution} of a box that runs. */
+export interface MainInfo {
+  readonly command: readonly string[];
+  readonly tty: boolean;
+  /** Of its last run: null while it runs, and when a signal ended it. */
+  readonly exitCode: number | null;
+  /** The signal that ended it, or null. */
+  readonly signal: number | null;
+}
+
+/** What the main command of a box has written: the last 256 KiB of each stream. */
+export interface MainOutput {
+  readonly stdout: Buffer;
+  /** Empty with a terminal. */
+  readonly stderr: Buffer;
+}
+
+/**
+ * Where the state of a box is safe. `local`: on this host only, as that of each box that runs, has volumes, or of a home
+ * that is not replicated. `replicating`: it stands still, and is being copied. `replicated`: all that it comes back from is in
+ * the object store.
+ */
+export const durabilities = ['local', 'replicating', 'replicated'] as const;
+
+/** Where the state of a box is safe: {@link durabilities}. */
+export type Durability = (typeof durabilities)[number];
 
 /** Facts about a box. */
 export interface BoxInfo {
@@ -14,17 +57,23 @@ export interface BoxInfo {
   readonly operation: BoxActivity | null;
   readonly createdAt: Date;
   readonly updatedAt: Date;
-  /** Reference of its image; of a box from a template: that of the template's source. */
+  /** When it was last used: a command, a copy, a connection, or any change of its state. */
+  readonly lastActivityAt: Date;
+  /** Its image by the name it was asked for; of a box from a template: that of the template's source. */
   readonly image: string;
   readonly template: string | null;
   readonly cpus: number;
   readonly memoryMiB: number;
   readonly diskSizeGb: number;
   readonly env: Readonly<Record<string, string>>;
+  /** Host name, from its next start on. */
+  readonly hostname: string;
   readonly workingDir: string;
   readonly user: string;
   readonly entrypoint: readonly string[];
   readonly cmd: readonly string[];
+  /** The command that runs at every start, or null: the box idles. */
+  readonly main: MainInfo | null;
   readonly labels: Readonly<Record<string, string>>;
   readonly autoStop: number;
   readonly autoStopAction: 'stop' | 'pause';
@@ -34,6 +83,7 @@ export interface BoxInfo {
   readonly network: Required<NetworkOptions>;
   readonly capabilities: CapabilityOptions;
   readonly volumes: readonly VolumeMount[];
+  readonly ports: readonly PublishedPort[];
   /** Process id of its machine on the engine's host, or null. */
   readonly pid: number | null;
   /** A number that exists only in the box's memory: the same as long as it is the same run. Null when not running. */
@@ -42,6 +92,8 @@ export interface BoxInfo {
   readonly failure: string | null;
   /** How long the stages of its last start or resume took. */
   readonly stages: StageTimes;
+  /** Where its present state is safe; never ahead of what is so. */
+  readonly durability: Durability;
   /** Bytes only this box holds on disk and, while paused, of memory. */
   readonly storage: { readonly diskBytes: number; readonly memoryBytes: number };
 }
@@ -78,36 +130,82 @@ export type ForkResult = { readonly box: Box } | { readonly error: Error };
 
 /** A byte stream to a TCP port inside a box. */
 export interface PortConnection {
-  readonly input: { write(chunk: Uint8Array): Promise<void>; end(): Promise<void> };
+  readonly input: {
+    /** Sends bytes; resolves when there is room for more. */
+    write(chunk: Uint8Array): Promise<void>;
+    /** Says that no more bytes come; those of the other side still do. */
+    end(): Promise<void>;
+  };
   readonly output: ByteSource;
+  /** Ends both directions at once. */
   close(): Promise<void>;
+}
+
+/** How long a port is waited for. */
+export interface WaitForPortOptions extends CallOptions {
+  /** @default 30000 */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** The network of a box. */
+export interface BoxNetwork {
+  /** Its lists, and what its gateway let through and refused since that started. */
+  info(options?: CallOptions): Promise<NetworkInfo>;
+  /**
+   * Replaces the lists and `outbound`: what is left out has its default. In a running box it holds when this resolves, and
+   * connections that are no longer allowed are reset. `invalid_argument` for a wrong rule, `invalid_state` for a running box
+   * that was started without lists, or a paused one whose network is closed.
+   */
+  update(options: NetworkOptions & CallOptions): Promise<NetworkInfo>;
 }
 
 /** One box. A handle: making or dropping it changes nothing; disposing of one from `create` without `detach` removes it. */
 export interface Box extends AsyncDisposable {
   readonly id: string;
+  /** As it was when the handle was made, or renamed by it. */
   readonly name: string | null;
   readonly files: Files;
   readonly executions: Executions;
   readonly snapshot: Snapshots;
+  readonly network: BoxNetwork;
+  readonly ports: BoxPorts;
+  readonly previews: BoxPreviews;
+  /** The box as it is now; `not_found` when it was removed. */
   info(options?: CallOptions): Promise<BoxInfo>;
+  /** What it uses and has done. */
   metrics(options?: CallOptions): Promise<BoxMetrics>;
   /** Starts a box that does not run; a running one is left as it is. */
   start(options?: CallOptions & { readonly discardMemory?: boolean }): Promise<void>;
   /** Ends the box's processes in order, then its machine. A box that is stopped is left as it is. @default timeoutMs 10000 */
   stop(options?: CallOptions & { readonly timeoutMs?: number }): Promise<void>;
+  /**
+   * Gives the box another name: `invalid_argument` for a bad one, `already_exists`. The host name of a box that runs stays
+   * until its next start.
+   */
+  rename(name: string, options?: CallOptions): Promise<void>;
   /** Removes the box and what only it holds; `invalid_state` when it runs, unless forced. */
   remove(options?: CallOptions & { readonly force?: boolean }): Promise<void>;
-  /** Runs a command and waits; `resource_exhausted` when it writes more than 64 MiB to one stream. */
-  exec(argv: readonly string[], options?: ExecOptions): Promise<ExecResult>;
+  /**
+   * Runs a command and waits; `resource_exhausted` when it writes more than 64 MiB to one stream, `output_lost` after its
+   * end when an engine died under it and some of its output is gone.
+   */
+  exec(command: Command, options: ExecBytesOptions): Promise<ExecResult<Buffer>>;
+  /** As above, with the output as text: bytes that are no UTF-8 become U+FFFD. */
+  exec(command: Command, options?: ExecOptions): Promise<ExecResult>;
   /** Starts a command and gives its streams. */
-  startExec(argv: readonly string[], options?: StartExecOptions): Promise<Execution>;
+  startExec(command: Command, options?: StartExecOptions): Promise<Execution>;
+  /** Makes a stopped box with the disks of this one, as they are or as a snapshot has them; its memory is left out. */
   clone(name?: string, options?: CloneOptions): Promise<Box>;
   /** Writes an archive; a directory gets `<name>.boxsnap` in it. Returns the path. */
   export(destination: string, options?: ExportOptions): Promise<string>;
   /** The archive as a stream. */
   exportStream(options?: ExportOptions): Promise<ByteSource>;
+  /**
+   * Writes its memory down and ends its machine: processes go on at the next resume. A paused box is left as it is;
+   * `invalid_state` for one that does not run, `disk_full` when the memory has no room, the box runs on then.
+   */
   pause(options?: CallOptions): Promise<void>;
+  /** Brings a paused box back with its processes; one that runs is left as it is. @default pager 'auto' */
   resume(options?: CallOptions & { readonly pager?: Pager }): Promise<ResumeResult>;
   /** 1 to 100 running children with the parent's processes. */
   fork(
@@ -117,8 +215,18 @@ export interface Box extends AsyncDisposable {
       readonly fromSnapshot?: string;
     },
   ): Promise<ForkResult[]>;
-  /** Connects to a TCP port inside the box. */
-  dial(port: number, options?: CallOptions): Promise<PortConnection>;
+  /**
+   * Connects to a TCP port inside the box, on 127.0.0.1 or, when nobody listens there, on ::1. A box that does not run is
+   * brought up when its `autoResume` allows, unless `wake` is false: `stopped` then. @default wake true
+   */
+  dial(port: number, options?: CallOptions & { readonly wake?: boolean }): Promise<PortConnection>;
+  /**
+   * What the main command wrote since the last start; of a box that does not run, what it wrote until its stop or pause.
+   * Lost with a machine that dies. `invalid_state` when the box has no main command.
+   */
+  mainOutput(options?: CallOptions): Promise<MainOutput>;
+  /** Waits until a TCP port takes connections, as {@link Box.dial} makes them. `timeout` when none does in time. */
+  waitForPort(port: number, options?: WaitForPortOptions): Promise<void>;
   /** The last lines of the machine's console. */
   consoleLog(options?: CallOptions): Promise<string>;
 }

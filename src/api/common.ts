@@ -27,8 +27,32 @@ export interface Progress {
 
 /** A call that reports its progress. */
 export interface ProgressOptions extends CallOptions {
+  /** Called at each step. */
   readonly onProgress?: (progress: Progress) => void;
 }
 
 /** Anything that gives bytes: Node streams, web streams and async generators do. */
 export type ByteSource = AsyncIterable<Uint8Array>;
+
+/** Bytes that are there as a whole: text is UTF-8, memory that threads share is copied first. */
+export type Bytes = string | ArrayBuffer | SharedArrayBuffer | ArrayBufferView;
+
+/**
+ * Bytes as a caller may have them: whole, as a Blob or File, as a web stream or a Node stream of bytes, as an iterable of
+ * {@link Bytes}. Refused with `invalid_argument`: everything else, and a stream that was read from, has ended or failed.
+ */
+export type ByteInput =
+  | Bytes
+  | Iterable<Bytes>
+  | AsyncIterable<Bytes>
+  | {
+      /** What a Blob and a File are known by. */
+      stream(): unknown;
+      /** All of its bytes. */
+      arrayBuffer(): Promise<ArrayBuffer>;
+    }
+  | {
+      readonly locked: boolean;
+      /** What a web stream is known by. */
+      getReader(): unknown;
+    };

@@ -1,4 +1,4 @@
-import type { ByteSource, CallOptions, ProgressOptions } from './common.js';
+import type { ByteInput, ByteSource, CallOptions, ProgressOptions } from './common.js';
 
 /** How a tree is copied. */
 export interface CopyOptions extends ProgressOptions {
@@ -8,10 +8,24 @@ export interface CopyOptions extends ProgressOptions {
   readonly followSymlinks?: boolean;
 }
 
+/** How a tree is packed. */
+export interface PackOptions extends CallOptions {
+  /** Packs what symbolic links point at instead of the links. @default false */
+  readonly followSymlinks?: boolean;
+  /** Whether a directory comes with its name, as `d/...`, instead of what is in it alone, as `./...`. @default false */
+  readonly named?: boolean;
+}
+
 /** What a copy moved. */
 export interface CopyResult {
   readonly entries: number;
   readonly bytes: number;
+}
+
+/** Whose something new in a box is, by numbers. */
+export interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 /** One file, directory or link in a box. */
@@ -34,26 +48,43 @@ export interface Files {
   /** Copies a file or tree to the host. */
   copyOut(guestPath: string, hostPath: string, options?: CopyOptions): Promise<CopyResult>;
   /**
-   * Unpacks a tar stream. One regular file and a path that is no directory: the file is written to that path;
-   * everything else goes into the directory.
+   * Unpacks a tar stream. One regular file and a path that is no directory: the file is written to that path, as by
+   * {@link Files.write} but with the owner and mode of the archive; everything else goes into the directory. Files and
+   * links that are there are replaced; a device, FIFO or socket never is (`unsupported`, a file is written to a device),
+   * nor a file by a directory (`already_exists`). When it fails or is cancelled, entries that were whole stay.
    */
-  unpack(guestPath: string, tar: ByteSource, options?: CopyOptions): Promise<CopyResult>;
+  unpack(guestPath: string, tar: ByteInput, options?: CopyOptions): Promise<CopyResult>;
   /** A file or tree as a tar stream. */
-  pack(guestPath: string, options?: CallOptions & { readonly followSymlinks?: boolean }): Promise<ByteSource>;
-  /** The whole file; `payload_too_large` over 64 MiB, use {@link Files.readStream} or copyOut then. */
+  pack(guestPath: string, options?: PackOptions): Promise<ByteSource>;
+  /**
+   * The whole file, or what a device or a file of the kernel holds now; `unsupported` for a FIFO or socket;
+   * `payload_too_large` over 64 MiB, use {@link Files.readStream} or copyOut then.
+   */
   read(path: string, options?: CallOptions): Promise<Buffer>;
-  /** The bytes of a file of any length. */
+  /** The bytes of a file of any length, of what {@link Files.read} reads. */
   readStream(path: string, options?: CallOptions): Promise<ByteSource>;
-  /** Writes a whole file, making parent directories. */
+  /**
+   * Writes a whole file, making parent directories. Readers in the box see the old content or the new, and a write that
+   * fails or is cancelled leaves the old; owner and, without `mode`, the mode of a file that is there are kept. Links are
+   * followed, also to what is not there yet. `owner` is who the file belongs to afterwards, new parent directories stay root's. A file with several names keeps them, one that is mounted keeps its place:
+   * both get the content in place once it is there as a whole. A device, a FIFO with a reader and a file such as those
+   * of `/proc/sys` are written to directly. Fails with `unsupported` for a FIFO without a reader or a socket,
+   * `invalid_argument` for a directory or content of no kind of {@link ByteInput}, `disk_full`, and with what the content
+   * fails with.
+   */
   write(
     path: string,
-    content: string | Uint8Array | ByteSource,
-    options?: CallOptions & { readonly mode?: number },
+    content: ByteInput,
+    options?: CallOptions & { readonly mode?: number; readonly owner?: FileOwner },
   ): Promise<void>;
+  /** What is in a directory, by name; `not_found`, `invalid_argument` when it is no directory. */
   list(path: string, options?: CallOptions): Promise<FileInfo[]>;
   /** Null when there is none. */
   stat(path: string, options?: CallOptions): Promise<FileInfo | null>;
-  makeDirectory(path: string, options?: CallOptions): Promise<void>;
+  /** Makes a directory and its parents, or leaves one that is there; `owner` is whose it is then. @default root, if new */
+  makeDirectory(path: string, options?: CallOptions & { readonly owner?: FileOwner }): Promise<void>;
+  /** Removes a file or an empty directory; `recursive`: with what is in it. `not_found`. @default recursive false */
   remove(path: string, options?: CallOptions & { readonly recursive?: boolean }): Promise<void>;
-  rename(from: string, to: string, options?: CallOptions): Promise<void>;
+  /** `already_exists` when something is at `to`, unless `overwrite`. */
+  rename(from: string, to: string, options?: CallOptions & { readonly overwrite?: boolean }): Promise<void>;
 }

@@ -15,7 +15,8 @@ export type BoxActivity =
   | 'resuming'
   | 'forking';
 
-interface OperationRule {
+/** When an operation on a box is legal, and what it needs. */
+export interface OperationRule {
   /** States from which the operation is legal. */
   readonly from: readonly BoxStatus[];
   /** States from which the box is brought to `running` first, when its `autoResume` allows. */
@@ -26,7 +27,18 @@ interface OperationRule {
   readonly activity?: BoxActivity;
   /** What the error says when the state is none of these. */
   readonly otherwise?: string;
+  /**
+   * What it means for an undecided box: a paused one with a `failure`, whose machine was lost before it had all of its
+   * memory. Such a box has its memory with the disks of that moment, and newer disks. Absent: as for any other box.
+   */
+  readonly undecided?: UndecidedRule;
 }
+
+/**
+ * `refused`: until `start.discardMemory`, `resume`, `stop` or `snapshot.rollback` decides. `disks`: goes by the newest disks.
+ * `memory`: goes by the memory and the disks of its moment.
+ */
+export type UndecidedRule = 'refused' | 'disks' | 'memory';
 
 const any = boxStatuses;
 const halted = ['configured', 'stopped', 'failed'] as const;
@@ -42,16 +54,43 @@ export const operations = {
     activity: 'starting',
     otherwise: 'Resume the box instead',
   },
-  'start.discardMemory': { from: [...halted, 'running', 'paused'], exclusive: true, activity: 'starting' },
-  stop: { from: any, exclusive: true },
+  'start.discardMemory': {
+    from: [...halted, 'running', 'paused'],
+    exclusive: true,
+    activity: 'starting',
+    undecided: 'disks',
+  },
+  stop: { from: any, exclusive: true, undecided: 'disks' },
+  rename: { from: any, exclusive: true },
   remove: { from: any, exclusive: true },
-  exec: { from: ['running'], wakes: ['configured', 'stopped', 'paused'], exclusive: false },
-  copy: { from: ['running'], wakes: ['configured', 'stopped', 'paused'], exclusive: false },
+  exec: {
+    from: ['running'],
+    wakes: ['configured', 'stopped', 'paused'],
+    exclusive: false,
+    undecided: 'refused',
+  },
+  copy: {
+    from: ['running'],
+    wakes: ['configured', 'stopped', 'paused'],
+    exclusive: false,
+    undecided: 'refused',
+  },
   metrics: { from: any, exclusive: false },
+  network: { from: any, exclusive: false },
+  'network.update': { from: any, exclusive: true },
+  'ports.change': { from: any, exclusive: true },
   'snapshot.create': {
     from: ['configured', 'stopped', 'running', 'paused'],
     exclusive: true,
     activity: 'snapshotting',
+    undecided: 'disks',
+  },
+  'snapshot.create.memory': {
+    from: ['running', 'paused'],
+    exclusive: true,
+    activity: 'snapshotting',
+    otherwise: 'Start the box first, or leave its memory out',
+    undecided: 'memory',
   },
   'snapshot.list': { from: any, exclusive: false },
   'snapshot.get': { from: any, exclusive: false },
@@ -63,20 +102,39 @@ export const operations = {
   },
   'snapshot.rollback': { from: any, exclusive: true, activity: 'restoring' },
   'snapshot.remove': { from: any, exclusive: true },
-  clone: { from: ['configured', 'stopped', 'running', 'paused'], exclusive: true, activity: 'cloning' },
-  export: { from: ['configured', 'stopped', 'running', 'paused'], exclusive: true, activity: 'exporting' },
+  clone: {
+    from: ['configured', 'stopped', 'running', 'paused'],
+    exclusive: true,
+    activity: 'cloning',
+    undecided: 'disks',
+  },
+  export: {
+    from: ['configured', 'stopped', 'running', 'paused'],
+    exclusive: true,
+    activity: 'exporting',
+    undecided: 'disks',
+  },
+  'export.memory': {
+    from: ['running', 'paused'],
+    exclusive: true,
+    activity: 'exporting',
+    otherwise: 'Start the box first, or leave its memory out',
+    undecided: 'memory',
+  },
   pause: { from: ['running'], exclusive: true, activity: 'pausing', otherwise: 'Start the box first' },
   resume: {
     from: ['paused', 'running'],
     exclusive: true,
     activity: 'resuming',
     otherwise: 'Start the box instead',
+    undecided: 'memory',
   },
   fork: {
     from: ['running', 'paused'],
     exclusive: true,
     activity: 'forking',
     otherwise: 'Start the box first',
+    undecided: 'memory',
   },
   'fork.fromSnapshot': { from: any, exclusive: true, activity: 'forking' },
   'template.create': {
@@ -84,6 +142,7 @@ export const operations = {
     exclusive: true,
     activity: 'snapshotting',
     otherwise: 'Start the box first',
+    undecided: 'memory',
   },
 } as const satisfies Record<string, OperationRule>;
 

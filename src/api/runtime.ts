@@ -1,9 +1,11 @@
 import type { Box, BoxInfo } from './box.js';
 import type { CreateOptions } from './box-options.js';
-import type { ByteSource, CallOptions, ProgressOptions } from './common.js';
+import type { ByteInput, CallOptions, ProgressOptions } from './common.js';
 import type { Images } from './images.js';
+import type { ResourceUse } from './limits.js';
 import type { BoxStatus } from './operations.js';
 import type { ImportOptions } from './snapshots.js';
+import type { TreeNode } from './tree.js';
 
 /** Counters of a runtime since its home was made. */
 export interface RuntimeMetrics {
@@ -13,6 +15,10 @@ export interface RuntimeMetrics {
   readonly runningBoxes: number;
   readonly commandsExecutedTotal: number;
   readonly execErrorsTotal: number;
+  /** Machines that wait warmed for the next box, of the whole home; 0 for whom it does not belong to. */
+  readonly hotMachines: number;
+  /** What is used and may be used; a server of an earlier release says nothing of it. */
+  readonly uses: readonly ResourceUse[];
 }
 
 /** A named machine state new boxes start from. */
@@ -33,8 +39,11 @@ export interface Templates {
   create(
     options: CallOptions & { readonly box: string; readonly name?: string; readonly overwrite?: boolean },
   ): Promise<TemplateInfo>;
+  /** Oldest first. `type` says which kind; there is one. */
   list(options?: CallOptions & { readonly type?: 'memory' }): Promise<TemplateInfo[]>;
+  /** Null when there is none. */
   get(name: string, options?: CallOptions): Promise<TemplateInfo | null>;
+  /** Boxes made from it keep what they need of it. `not_found`. */
   remove(name: string, options?: CallOptions): Promise<void>;
 }
 
@@ -60,9 +69,20 @@ export interface Volumes {
   create(options?: CallOptions & { readonly name?: string; readonly sizeGb?: number }): Promise<VolumeInfo>;
   /** Oldest first. */
   list(options?: CallOptions): Promise<VolumeInfo[]>;
+  /** Null when there is none. */
   get(nameOrId: string, options?: CallOptions): Promise<VolumeInfo | null>;
   /** `invalid_state` while a box has it, in whatever state. `force`: it is no error when there is none. */
   remove(nameOrId: string, options?: CallOptions & { readonly force?: boolean }): Promise<void>;
+}
+
+/** Which boxes are listed. */
+export interface BoxListOptions extends CallOptions {
+  /** Only those in this state. @default all */
+  readonly status?: BoxStatus;
+  /** Id of a box: only those that come after it, such as the last one of the page before. */
+  readonly after?: string;
+  /** Most boxes of the answer, 1 to 1000. @default all */
+  readonly limit?: number;
 }
 
 /** A change of a box, image or template. */
@@ -72,6 +92,18 @@ export interface RuntimeEvent {
   readonly id: string;
   /** Such as `created`, `running`, `paused`, `removed`. */
   readonly change: string;
+  /** Its place in the engine's sequence of events, for {@link EventsOptions.since}. Text without a meaning of its own. */
+  readonly position: string;
+}
+
+/** Which events. */
+export interface EventsOptions extends CallOptions {
+  /**
+   * The position of an event: those after it come first, then new ones. An engine keeps its latest 10,000 events for at
+   * most an hour, and none across its own restart; `position_gone` when some after the position are missing.
+   * @default only events from now on
+   */
+  readonly since?: string | undefined;
 }
 
 /** What a garbage collection deleted, or would. */
@@ -110,15 +142,24 @@ export interface Runtime extends AsyncDisposable {
   getOrCreate(name: string, options: Omit<CreateOptions, 'name'>): Promise<{ box: Box; created: boolean }>;
   /** By id, name or unique beginning of an id; null when there is none. */
   get(idOrName: string, options?: CallOptions): Promise<Box | null>;
-  /** Oldest first. */
-  list(options?: CallOptions & { readonly status?: BoxStatus }): Promise<BoxInfo[]>;
+  /** Newest first, all of them or a page. Throws `invalid_argument` when there is no box `after`. */
+  list(options?: BoxListOptions): Promise<BoxInfo[]>;
   /** Removes a box by id or name; `not_found` when there is none. */
   remove(idOrName: string, options?: CallOptions & { readonly force?: boolean }): Promise<void>;
   /** Makes a box from an archive: a path on the caller's host, or a stream. */
-  import(archive: string | ByteSource, options?: ImportOptions): Promise<Box>;
+  import(archive: string | ByteInput, options?: ImportOptions): Promise<Box>;
+  /** What has been done since the home was made, and what is there now. */
   metrics(options?: CallOptions): Promise<RuntimeMetrics>;
-  events(options?: CallOptions): AsyncIterable<RuntimeEvent>;
+  /** All states, and what each descends from: images, templates, boxes and snapshots. */
+  tree(options?: CallOptions): Promise<TreeNode[]>;
+  /**
+   * Changes of boxes, images, templates and volumes, until the signal aborts or the runtime is closed. A client continues
+   * by itself after a broken connection. Fails with `position_gone` when it has missed events.
+   */
+  events(options?: EventsOptions): AsyncIterable<RuntimeEvent>;
+  /** Deletes files that nothing needs any more; this also happens by itself. @default dryRun false */
   gc(options?: CallOptions & { readonly dryRun?: boolean }): Promise<GcResult>;
+  /** Reads every layer of the home and compares it with its sums; what is damaged is in `problems`, and is no error. */
   verify(options?: ProgressOptions): Promise<VerifyResult>;
   /** Lets go of the runtime. Boxes it made without `detach` are stopped; all others go on. */
   close(): Promise<void>;

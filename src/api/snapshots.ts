@@ -63,7 +63,7 @@ export interface Snapshots {
 export interface CloneOptions extends CallOptions {
   /** Shares unchanged data; false copies everything. @default true */
   readonly cow?: boolean;
-  /** @default false */
+  /** A clone that does not come up is removed. @default false */
   readonly startAfterClone?: boolean;
   /** Name of the snapshot to clone. @default the box as it is */
   readonly fromSnapshot?: string;
@@ -75,8 +75,13 @@ export interface ExportOptions extends ProgressOptions {
   readonly compress?: boolean;
   /** 1 to 19. @default 3 */
   readonly compressionLevel?: number;
-  /** Name, image and options of the box, never secrets. @default true */
+  /** Name, image and options of the box; of its `env` only what comes from the image. @default true */
   readonly includeMetadata?: boolean;
+  /**
+   * The values of `env` that the box was given, in clear: whoever reads the archive has them. Without them the imported
+   * box lacks these variables. Only with `includeMetadata`. @default false
+   */
+  readonly env?: boolean;
   /**
    * Memory of a running or paused box too, with everything its programs hold in it, passwords included: who imports it
    * gets a paused box that goes on with its processes. A running box goes on meanwhile. @default false

@@ -25,6 +25,10 @@ export const faultPoints = [
   'qmp:after',
   'guest.freeze:after',
   'guest.thaw:before',
+  'hot.rehearse:before',
+  'hot.rehearse:after',
+  'hot.hand-over:before',
+  'hot.hand-over:after',
   'machine.launch:before',
   'machine.launch:after',
   'scratch.create:after',
@@ -35,6 +39,15 @@ export const faultPoints = [
   'box.remove:after',
   'answer.keep:before',
   'answer.keep:after',
+  'replica.layer:before',
+  'replica.layer:after',
+  'replica.index:after',
+  'replica.manifest:before',
+  'replica.manifest:after',
+  'replica.remove:after',
+  'recover.layer:after',
+  'recover.blob:after',
+  'recover.claim:after',
 ] as const;
 
 /** A place of {@link faultPoints}. */

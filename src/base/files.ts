@@ -1,4 +1,4 @@
-import { open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf } from '../errors.js';
 import { faultPoint } from './faults.js';
@@ -48,6 +48,35 @@ export async function writeFileDurably(
     throw error;
   }
   await syncDirectory(dirname(path));
+}
+
+/**
+ * Reads from a position until `target` is full or the file ends. Returns the bytes read: fewer only where the file ends.
+ * A single read may give fewer at any time.
+ */
+export async function readFully(file: FileHandle, target: Uint8Array, position: number): Promise<number> {
+  let done = 0;
+  while (done < target.length) {
+    const { bytesRead } = await file.read(target, done, target.length - done, position + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return done;
+}
+
+/**
+ * Writes all of the bytes at a position, or with null where the last write ended. A single write may take fewer at any
+ * time. Throws what the host throws.
+ */
+export async function writeFully(
+  file: FileHandle,
+  bytes: Uint8Array,
+  position: number | null,
+): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const at = position === null ? null : position + done;
+    done += (await file.write(bytes, done, bytes.length - done, at)).bytesWritten;
+  }
 }
 
 /** What `task` returns, or undefined where the file it needs does not exist. */

@@ -1,8 +1,9 @@
 import type { Stats } from 'node:fs';
-import { type FileHandle, lstat, open, readdir, readlink, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { type Header, type Pack, pack } from 'tar-stream';
-import { CryoboxError, wrapHostError } from '../errors.js';
+import { lstat, open, readdir, readlink, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { CryoboxError, errnoOf, wrapHostError } from '../errors.js';
+import { fromBytes, fromText, showName, toBytes } from './tar/names.js';
+import { type TarHeader, tarEnd, tarHeader, tarPadding } from './tar/writer.js';
 
 /** How a tree of the host is packed. */
 export interface HostPackOptions {
@@ -13,123 +14,125 @@ export interface HostPackOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Deeper trees are loops of links, or made to break walkers. */
+/** Deeper trees are made to break walkers; a box packs no deeper ones either. */
 const maxDepth = 256;
 const chunkBytes = 256 * 1024;
 
-type EntryHeader = Partial<Header> & Pick<Header, 'name'>;
-
-function headerOf(name: string, facts: Stats): EntryHeader {
-  return { name, mode: facts.mode & 0o7777, uid: facts.uid, gid: facts.gid, mtime: facts.mtime };
+/** Directories that lie around an entry, the innermost first. */
+interface Ancestor {
+  readonly facts: Stats;
+  readonly depth: number;
+  readonly above: Ancestor | undefined;
 }
 
-/** Resolves when there is room; a destroyed tar never drains, but closes. */
-async function write(entry: NodeJS.WritableStream, chunk: Uint8Array): Promise<void> {
-  if (entry.write(chunk)) return;
-  await new Promise<void>((resolve) => {
-    const go = (): void => {
-      entry.removeListener('drain', go);
-      entry.removeListener('close', go);
-      resolve();
-    };
-    entry.once('drain', go);
-    entry.once('close', go);
-  });
+/** What is still to be packed. Paths and names are binary strings. */
+interface Pending {
+  readonly path: string;
+  readonly name: string;
+  readonly above: Ancestor | undefined;
+}
+
+function headerOf(name: string, facts: Stats): Omit<TarHeader, 'type'> {
+  const { mode, uid, gid, mtimeMs } = facts;
+  return { name, mode: mode & 0o7777, uid, gid, modifiedSeconds: Math.floor(mtimeMs / 1000) };
 }
 
 /** Reads exactly what the header promised: a file may grow meanwhile, and its entry must not. */
-async function packContent(
-  to: Pack,
+async function* packFile(
+  path: string,
   name: string,
-  facts: Stats,
-  file: FileHandle,
-  options: HostPackOptions,
-): Promise<void> {
-  let finish: (error?: Error | null) => void = () => undefined;
-  const finished = new Promise<void>((resolve, reject) => {
-    finish = (error) => (error ? reject(error) : resolve());
-  });
-  const header: EntryHeader = { ...headerOf(name, facts), type: 'file', size: facts.size };
-  const entry = to.entry(header, (error) => finish(error)) as unknown as NodeJS.WritableStream;
-  finished.catch(() => undefined);
-  let left = facts.size;
-  while (left > 0) {
-    options.signal?.throwIfAborted();
-    if (isDestroyed(to)) throw new CryoboxError('cancelled', `Nobody reads the copy of ${name} any more`);
-    const buffer = Buffer.allocUnsafe(Math.min(left, chunkBytes));
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
-    if (bytesRead === 0) throw new CryoboxError('storage_error', `${name} became shorter while it was read`);
-    await write(entry, buffer.subarray(0, bytesRead));
-    left -= bytesRead;
-    options.onBytes?.(bytesRead);
-  }
-  entry.end();
-  await finished;
-}
-
-function isDestroyed(tar: Pack): boolean {
-  return (tar as unknown as { destroyed: boolean }).destroyed;
-}
-
-async function packFile(to: Pack, path: string, name: string, options: HostPackOptions): Promise<void> {
-  const file = await open(path, 'r');
+  { signal, onBytes }: HostPackOptions,
+): AsyncGenerator<Uint8Array> {
+  const file = await open(toBytes(path), 'r');
   try {
-    await packContent(to, name, await file.stat(), file, options);
+    const facts = await file.stat();
+    yield tarHeader({ ...headerOf(name, facts), type: 'file', size: facts.size });
+    for (let left = facts.size; left > 0; ) {
+      signal?.throwIfAborted();
+      const buffer = Buffer.allocUnsafe(Math.min(left, chunkBytes));
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
+      if (bytesRead === 0) {
+        throw new CryoboxError('storage_error', `${showName(path)} became shorter while it was read`);
+      }
+      left -= bytesRead;
+      onBytes?.(bytesRead);
+      yield buffer.subarray(0, bytesRead);
+    }
+    if (facts.size > 0) yield tarPadding(facts.size);
   } finally {
     await file.close();
   }
 }
 
-function packBare(to: Pack, header: EntryHeader): Promise<void> {
-  return new Promise((resolve, reject) => {
-    to.entry(header, (error) => (error ? reject(error) : resolve()));
+/** What lies in a directory, in byte order. */
+async function childrenOf({ path, name, above }: Pending, facts: Stats): Promise<Pending[]> {
+  for (let outer = above; outer; outer = outer.above) {
+    if (outer.facts.ino === facts.ino && outer.facts.dev === facts.dev) {
+      throw new CryoboxError('invalid_argument', `${showName(path)} leads back to a directory around it`, {
+        hint: 'Copy the links themselves, without followSymlinks.',
+      });
+    }
+  }
+  const depth = (above?.depth ?? 0) + 1;
+  const names = await readdir(toBytes(path), { encoding: 'buffer' });
+  if (depth > maxDepth && names.length > 0) {
+    throw new CryoboxError(
+      'invalid_argument',
+      `${showName(path)} is nested more than ${maxDepth} levels deep`,
+    );
+  }
+  const inner: Ancestor = { facts, depth, above };
+  return names.sort(Buffer.compare).map((bytes) => {
+    const child = fromBytes(bytes);
+    return { path: `${path}/${child}`, name: name === '.' ? child : `${name}/${child}`, above: inner };
   });
 }
 
-async function packPath(
-  to: Pack,
-  path: string,
-  name: string,
-  depth: number,
-  options: HostPackOptions,
-): Promise<void> {
-  if (depth > maxDepth) {
-    throw new CryoboxError('invalid_argument', `${path} is nested more than ${maxDepth} levels deep`);
-  }
-  options.signal?.throwIfAborted();
-  const facts = await (options.followSymlinks ? stat(path) : lstat(path));
-  if (facts.isSymbolicLink()) {
-    await packBare(to, { ...headerOf(name, facts), type: 'symlink', linkname: await readlink(path) });
-  } else if (facts.isDirectory()) {
-    await packBare(to, { ...headerOf(`${name}/`, facts), type: 'directory' });
-    for (const child of (await readdir(path)).sort()) {
-      await packPath(to, join(path, child), name === '.' ? child : `${name}/${child}`, depth + 1, options);
+async function* packAll(path: string, options: HostPackOptions): AsyncGenerator<Uint8Array> {
+  const factsOf = options.followSymlinks ? stat : lstat;
+  const first = await factsOf(path);
+  const pending: Pending[] = [
+    { path: fromText(path), name: first.isDirectory() ? '.' : fromText(basename(path)), above: undefined },
+  ];
+  for (let next = pending.pop(); next; next = pending.pop()) {
+    options.signal?.throwIfAborted();
+    const { path, name } = next;
+    const facts = await factsOf(toBytes(path));
+    if (facts.isSymbolicLink()) {
+      const linkName = fromBytes(await readlink(toBytes(path), { encoding: 'buffer' }));
+      yield tarHeader({ ...headerOf(name, facts), type: 'symlink', linkName });
+    } else if (facts.isDirectory()) {
+      yield tarHeader({ ...headerOf(`${name}/`, facts), type: 'directory' });
+      for (const child of (await childrenOf(next, facts)).reverse()) pending.push(child);
+    } else if (facts.isFile()) {
+      yield* packFile(path, name, options);
+    } else {
+      throw new CryoboxError(
+        'unsupported',
+        `${showName(path)} is a device, pipe or socket, which is not copied`,
+      );
     }
-  } else if (facts.isFile()) {
-    await packFile(to, path, name, options);
-  } else {
-    throw new CryoboxError('unsupported', `${path} is a device, pipe or socket, which is not copied`);
   }
+  yield tarEnd;
 }
 
 /**
  * A file or tree of the host as a tar stream: a file as one entry with its name, a directory as `./` and what is in
- * it. Owner, mode, time and symbolic links are kept. The stream fails with `not_found` where there is no such path.
+ * it. Owner, mode, time and symbolic links are kept, names and where links lead as the bytes they are. Nothing is opened
+ * before it is read, and all is closed when the reader stops. Fails with `not_found` where there is no such path,
+ * `invalid_argument` for a tree that leads into itself or is more than 256 levels deep, `cancelled` on `signal`.
  */
-export function packHostTree(path: string, options: HostPackOptions = {}): AsyncIterable<Uint8Array> {
-  const to = pack();
-  const walk = async (): Promise<void> => {
-    const facts = await (options.followSymlinks ? stat(path) : lstat(path));
-    await packPath(to, path, facts.isDirectory() ? '.' : basename(path), 0, options);
-    to.finalize();
-  };
-  walk().catch((error: unknown) => {
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    (to as unknown as { destroy(error: Error): void }).destroy(
-      options.signal?.aborted
-        ? new CryoboxError('cancelled', `Copying ${path} was cancelled`, { cause: error })
-        : wrapHostError(error, `Reading ${path}`, missing ? 'not_found' : 'storage_error'),
-    );
-  });
-  return to as unknown as AsyncIterable<Uint8Array>;
+export async function* packHostTree(
+  path: string,
+  options: HostPackOptions = {},
+): AsyncGenerator<Uint8Array, void> {
+  try {
+    yield* packAll(path, options);
+  } catch (error) {
+    if (options.signal?.aborted) {
+      throw new CryoboxError('cancelled', `Copying ${path} was cancelled`, { cause: error });
+    }
+    const missing = errnoOf(error) === 'ENOENT';
+    throw wrapHostError(error, `Reading ${path}`, missing ? 'not_found' : 'storage_error');
+  }
 }

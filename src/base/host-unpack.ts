@@ -1,11 +1,11 @@
 import { constants } from 'node:fs';
-import { chmod, lchown, link, lstat, lutimes, mkdir, open, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, lchown, link, lstat, lutimes, mkdir, open, stat, symlink, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { Readable, type Writable } from 'node:stream';
-import { extract, type Header } from 'tar-stream';
 import { CryoboxError, wrapHostError } from '../errors.js';
 import { ifExists } from './files.js';
 import { entrySegments, refuseLinkedParents } from './host-path.js';
+import { fromText, showName, toBytes } from './tar/names.js';
+import { type TarEntry, TarReader } from './tar/reader.js';
 
 /** How a tar is unpacked on the host. */
 export interface HostUnpackOptions {
@@ -16,9 +16,6 @@ export interface HostUnpackOptions {
   readonly signal?: AbortSignal;
 }
 
-/** One entry of a tar as `tar-stream` gives it. */
-type Entry = AsyncIterable<Uint8Array> & { readonly header: Header; resume(): void };
-
 /** Of a mode, what is kept: a guest must not leave set-id programs on the host. */
 const modeMask = 0o777;
 /** Until the owner is right, nobody else reads it. */
@@ -27,34 +24,37 @@ const isRoot = process.getuid?.() === 0;
 
 /** Removes what is in the way of an entry; never a directory. */
 async function makeRoom(path: string, overwrite: boolean): Promise<void> {
-  const existing = await ifExists(lstat(path));
+  const existing = await ifExists(lstat(toBytes(path)));
   if (!existing) return;
-  if (!overwrite) throw new CryoboxError('already_exists', `${path} exists`, { details: { path } });
+  const details = { path: toBytes(path).toString() };
+  if (!overwrite) throw new CryoboxError('already_exists', `${details.path} exists`, { details });
   if (existing.isDirectory())
-    throw new CryoboxError('already_exists', `${path} is a directory`, { details: { path } });
-  await rm(path);
+    throw new CryoboxError('already_exists', `${details.path} is a directory`, { details });
+  await unlink(toBytes(path));
 }
 
-async function finish(path: string, entry: Entry): Promise<void> {
-  const { uid, gid, mode, mtime, type } = entry.header;
-  if (isRoot && uid !== undefined && gid !== undefined) await lchown(path, uid, gid);
-  if (type !== 'symlink' && mode !== undefined) await chmod(path, mode & modeMask);
-  if (mtime) await lutimes(path, mtime, mtime);
+async function finish(path: string, { uid, gid, mode, modifiedAt, type }: TarEntry): Promise<void> {
+  const bytes = toBytes(path);
+  if (isRoot) await lchown(bytes, uid, gid);
+  if (type !== 'symlink') await chmod(bytes, mode & modeMask);
+  const time = modifiedAt.seconds + modifiedAt.nanoseconds / 1e9;
+  await lutimes(bytes, time, time);
 }
 
-async function writeContent(path: string, entry: Entry, options: HostUnpackOptions): Promise<number> {
+/** Writes the content of the entry that `tar` is at. */
+async function writeContent(path: string, tar: TarReader, options: HostUnpackOptions): Promise<number> {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  const file = await open(path, flags, initialMode);
+  const file = await open(toBytes(path), flags, initialMode);
   let bytes = 0;
   try {
-    for await (const chunk of entry) {
+    for (let chunk = await tar.read(); chunk; chunk = await tar.read()) {
       options.signal?.throwIfAborted();
       await file.writeFile(chunk);
       bytes += chunk.length;
       options.onBytes?.(chunk.length);
     }
   } catch (error) {
-    await rm(path, { force: true });
+    await ifExists(unlink(toBytes(path)));
     throw error;
   } finally {
     await file.close();
@@ -62,38 +62,41 @@ async function writeContent(path: string, entry: Entry, options: HostUnpackOptio
   return bytes;
 }
 
-/** Unpacks the entries of one tar. */
+/** Unpacks the entries of one tar. Paths are binary strings. */
 class Unpacker {
   readonly #destination: string;
   readonly #options: HostUnpackOptions;
   /** Where entries go; null until the first entry told. */
   #root: string | null = null;
+  /** One file was written as the destination itself: then there is no directory for anything else. */
+  #renamed = false;
   /** Times of directories change while they are filled, so they are set last. */
-  readonly #directories: { path: string; entry: Entry }[] = [];
+  readonly #directories: { path: string; entry: TarEntry }[] = [];
   entries = 0;
   bytes = 0;
 
   constructor(destination: string, options: HostUnpackOptions) {
-    this.#destination = destination;
+    this.#destination = fromText(destination);
     this.#options = options;
   }
 
-  async add(entry: Entry): Promise<void> {
+  async add(entry: TarEntry, tar: TarReader): Promise<void> {
     this.#options.signal?.throwIfAborted();
     const path = await this.#pathOf(entry);
-    const { type, linkname } = entry.header;
+    const { type, linkName } = entry;
     const overwrite = this.#options.overwrite ?? true;
     if (type === 'directory') return this.#directory(path, entry);
-    await mkdir(dirname(path), { recursive: true });
+    await mkdir(toBytes(dirname(path)), { recursive: true });
     await makeRoom(path, overwrite);
-    if (type === 'file' || type === 'contiguous-file')
-      this.bytes += await writeContent(path, entry, this.#options);
-    else if (type === 'symlink') await symlink(linkname ?? '', path);
-    else if (type === 'link') await this.#hardLink(path, linkname ?? '');
+    if (type === 'file') this.bytes += await writeContent(path, tar, this.#options);
+    else if (type === 'symlink') await symlink(toBytes(linkName), toBytes(path));
+    else if (type === 'link') await this.#hardLink(path, linkName);
     else
-      throw new CryoboxError('unsupported', `${entry.header.name} is a device or pipe, which is not copied`);
+      throw new CryoboxError(
+        'unsupported',
+        `${showName(entry.name)} is a device or pipe, which is not copied`,
+      );
     if (type !== 'link') await finish(path, entry);
-    entry.resume();
     this.entries += 1;
   }
 
@@ -101,31 +104,50 @@ class Unpacker {
     for (const { path, entry } of this.#directories.reverse()) await finish(path, entry);
   }
 
-  async #directory(path: string, entry: Entry): Promise<void> {
-    const existing = await ifExists(lstat(path));
+  async #directory(path: string, entry: TarEntry): Promise<void> {
+    const existing = await ifExists(lstat(toBytes(path)));
     if (existing && !existing.isDirectory()) await makeRoom(path, this.#options.overwrite ?? true);
-    await mkdir(path, { recursive: true });
+    await mkdir(toBytes(path), { recursive: true });
     this.#directories.push({ path, entry });
-    entry.resume();
     this.entries += 1;
   }
 
   async #hardLink(path: string, target: string): Promise<void> {
-    const root = this.#root ?? this.#destination;
     const segments = entrySegments(target);
-    await refuseLinkedParents(root, segments);
-    await link(join(root, ...segments), path);
+    if (this.#root === null || this.#renamed) {
+      throw new CryoboxError(
+        'archive_invalid',
+        `A tar of one file links to ${showName(target)} outside of it`,
+      );
+    }
+    await refuseLinkedParents(this.#root, segments);
+    const existing = join(this.#root, ...segments);
+    const facts = await ifExists(lstat(toBytes(existing)));
+    if (!facts || facts.isDirectory()) {
+      throw new CryoboxError(
+        'archive_invalid',
+        `A tar entry links to ${showName(existing)}, which is no file`,
+      );
+    }
+    await link(toBytes(existing), toBytes(path));
   }
 
   /** One file, not a tree, is written as the destination, or into it when that is a directory. */
-  async #pathOf(entry: Entry): Promise<string> {
-    const segments = entrySegments(entry.header.name);
+  async #pathOf(entry: TarEntry): Promise<string> {
+    const { name, type } = entry;
+    if (this.#renamed) {
+      throw new CryoboxError('archive_invalid', `A tar of one file goes on with ${showName(name)}`);
+    }
+    const segments = entrySegments(name);
+    if (segments.length === 0 && type !== 'directory') {
+      throw new CryoboxError('archive_invalid', `A tar entry has no name of its own: ${showName(name)}`);
+    }
     if (this.#root === null) {
-      const destination = await ifExists(stat(this.#destination));
-      const tree = entry.header.type === 'directory' || destination?.isDirectory() === true;
+      const destination = await ifExists(stat(toBytes(this.#destination)));
       this.#root = this.#destination;
-      if (!tree && this.entries === 0 && segments.length === 1 && !this.#destination.endsWith('/')) {
-        this.#root = dirname(this.#destination);
+      const tree = type === 'directory' || destination?.isDirectory() || this.#destination.endsWith('/');
+      if (!tree && segments.length === 1) {
+        this.#renamed = true;
         return this.#destination;
       }
     }
@@ -134,15 +156,22 @@ class Unpacker {
   }
 }
 
-async function unpackEntries(entries: AsyncIterable<Entry>, unpacker: Unpacker): Promise<void> {
-  for await (const entry of entries) await unpacker.add(entry);
+/** With which codes a tar is refused. */
+const faults = { invalid: 'archive_invalid', refused: 'unsupported' } as const;
+
+/** The tar is read to its end, so that whoever makes it hears that it was taken. */
+async function unpackEntries(tar: TarReader, unpacker: Unpacker): Promise<void> {
+  for (let entry = await tar.next(); entry; entry = await tar.next()) await unpacker.add(entry, tar);
   await unpacker.end();
+  await tar.drain();
 }
 
 /**
  * Unpacks a tar on the host: a tree into `destination`, one file as `destination` (or into it, when it is a
  * directory or ends in `/`). Trusts nothing: entries cannot leave the tree, neither by name nor through links, no
- * device is made and no set-id bit kept. The owner is kept when this process is root.
+ * device is made and no set-id bit kept. Names and where links lead are kept as the bytes they are, the owner when this
+ * process is root. Fails with `archive_invalid`, `unsupported` for a device or a sparse file, `already_exists`,
+ * `cancelled` on `signal`, `storage_error` when the host refuses a file or its name.
  */
 export async function unpackHostTree(
   tar: AsyncIterable<Uint8Array>,
@@ -150,14 +179,12 @@ export async function unpackHostTree(
   options: HostUnpackOptions = {},
 ): Promise<{ entries: number; bytes: number }> {
   const unpacker = new Unpacker(destination, options);
-  const entries = extract() as unknown as Writable & AsyncIterable<Entry>;
-  const source = Readable.from(tar, { objectMode: false });
-  source.once('error', (error) => entries.destroy(error));
-  source.pipe(entries);
+  const reader = new TarReader(tar, faults);
   try {
-    await unpackEntries(entries, unpacker);
+    await unpackEntries(reader, unpacker);
   } catch (error) {
-    source.destroy();
+    // Why it ended is known already.
+    await reader.close().catch(() => undefined);
     if (options.signal?.aborted) {
       throw new CryoboxError('cancelled', `Copying to ${destination} was cancelled`, { cause: error });
     }

@@ -6,7 +6,20 @@ const timeChars = 10;
 const randomChars = 16;
 
 /** What an id names; its prefix says it to the reader of a log. */
-export type IdPrefix = 'box' | 'lay' | 'snp' | 'tpl' | 'img' | 'mch' | 'exe' | 'vol' | 'key' | 'opn' | 'mem';
+export type IdPrefix =
+  | 'box'
+  | 'lay'
+  | 'snp'
+  | 'tpl'
+  | 'img'
+  | 'mch'
+  | 'exe'
+  | 'vol'
+  | 'key'
+  | 'opn'
+  | 'mem'
+  | 'run'
+  | 'prv';
 
 /**
  * A new id, unique on every host and sortable by time: prefix, `_`, 48 bits of milliseconds and 80 random bits in

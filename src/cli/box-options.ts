@@ -1,6 +1,7 @@
-import type { CreateOptions } from '../api/index.js';
+import type { CreateOptions, NetworkOptions } from '../api/index.js';
 import { CryoboxError } from '../errors.js';
-import { commandLine, flag, many, text, value } from './specs.js';
+import { parseEnvFile } from './env-file.js';
+import { commandLine, flag, many, refuseOptionWord, text, value } from './specs.js';
 import {
   oneOf,
   parseCount,
@@ -9,25 +10,56 @@ import {
   parseEnvironment,
   parseLabel,
   parseMemoryMiB,
+  parseMount,
+  parseNetwork,
+  parsePublish,
   parseVolume,
 } from './values.js';
+
+/** The `--env-file` option. */
+export const envFile = many('--env-file <file>', 'file of KEY=VALUE lines', parseEnvFile);
 
 const word = (raw: string) => raw;
 
 /** Options of commands that make a box. */
 export const boxOptionSpecs = {
   name: text('--name <name>', 'name of the box'),
+  hostname: text('-h, --hostname <name>', 'host name of the box (default: its name)'),
   template: text('--template <name>', 'start from a template instead of an image'),
   cpus: value('--cpus <count>', 'virtual processors (default: 1)', parseCount),
-  memory: value('--memory <size>', 'MiB, or a size such as 512m or 2g (default: 512m)', parseMemoryMiB),
+  memory: value('-m, --memory <size>', 'MiB, or a size such as 512m or 2g (default: 512m)', parseMemoryMiB),
   disk: value('--disk <size>', 'size of the file system in GiB (default: 10)', parseDiskGb),
   env: many('-e, --env <KEY=VALUE>', 'environment variable; KEY alone takes ours', parseEnvironment),
+  envFile,
   workdir: text('-w, --workdir <directory>', 'working directory'),
   user: text('-u, --user <user>', 'name, uid, or user:group'),
   entrypoint: text('--entrypoint <program>', "replaces the image's entrypoint"),
   label: many('-l, --label <KEY=VALUE>', 'label', parseLabel),
-  network: value('--network <mode>', 'outbound or none (default: outbound)', oneOf('outbound', 'none')),
+  network: value('--network, --net <mode>', 'outbound or none (default: outbound)', parseNetwork),
+  allowNet: many(
+    '--allow-net <rule>',
+    'reaches only what is allowed: name, *.suffix, address or range, [:port]',
+    word,
+  ),
+  denyNet: many('--deny-net <rule>', 'address or range that is not reached', word),
+  publish: many(
+    '-p, --publish <[[ip:]port:]port>',
+    'has a port of this host, on 127.0.0.1, lead to one of the box',
+    parsePublish,
+  ),
   volume: many('-v, --volume <name:path[:ro]>', 'mounts a volume', parseVolume),
+  mount: many(
+    '--mount <type=volume,...>',
+    'mounts a volume: source=NAME,target=/PATH[,readonly]',
+    parseMount,
+  ),
+  pull: value(
+    '--pull <policy>',
+    'always, missing or never (default: missing)',
+    oneOf('always', 'missing', 'never'),
+  ),
+  platform: text('--platform <platform>', "of the image, such as linux/amd64 (default: this host's)"),
+  init: flag('--init', 'no effect: every box has an init'),
   capAdd: many('--cap-add <capability>', 'adds a Linux capability', word),
   capDrop: many('--cap-drop <capability>', 'drops a Linux capability', word),
   autoStop: value(
@@ -67,11 +99,13 @@ export function splitOperands(
       hint: 'Name an image, such as `cryobox run debian-python`, or give --template.',
     });
   }
+  refuseOptionWord(command, image, 'image');
   return { image, command: commandLine(command) };
 }
 
 /** {@link CreateOptions} of what the command line says. Only what was given is set, so that defaults stay the engine's. */
 export function toCreateOptions(image: string | undefined, options: BoxOptionValues): CreateOptions {
+  const volumes = [...options.volume, ...options.mount];
   return {
     image,
     template: options.template,
@@ -79,18 +113,33 @@ export function toCreateOptions(image: string | undefined, options: BoxOptionVal
     cpus: options.cpus,
     memoryMiB: options.memory,
     diskSizeGb: options.disk,
-    env: fromPairs(options.env),
+    hostname: options.hostname,
+    env: fromPairs([...options.envFile.flat(), ...options.env]),
     workingDir: options.workdir,
     user: options.user,
     entrypoint: options.entrypoint === undefined ? undefined : [options.entrypoint],
     labels: fromPairs(options.label),
-    network: options.network && { outbound: options.network === 'none' ? 'disabled' : 'enabled' },
-    volumes: options.volume.length === 0 ? undefined : options.volume,
+    network: networkOptions(options),
+    volumes: volumes.length === 0 ? undefined : volumes,
+    ports: options.publish.length === 0 ? undefined : options.publish,
     capabilities: capabilities(options.capAdd, options.capDrop),
     autoStop: options.autoStop,
     autoStopAction: options.autoStopAction,
     autoDelete: options.autoDelete,
     autoResume: options.autoResume ? undefined : false,
+  };
+}
+
+/** What the command line says of a network; undefined when it says nothing. */
+export function networkOptions(
+  options: Pick<BoxOptionValues, 'network' | 'allowNet' | 'denyNet'>,
+): NetworkOptions | undefined {
+  const { network, allowNet, denyNet } = options;
+  if (network === undefined && allowNet.length === 0 && denyNet.length === 0) return undefined;
+  return {
+    ...(network && { outbound: network === 'none' ? 'disabled' : 'enabled' }),
+    ...(allowNet.length > 0 && { allowNet }),
+    ...(denyNet.length > 0 && { denyNet }),
   };
 }
 

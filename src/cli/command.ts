@@ -1,4 +1,5 @@
 import { Argument, type Command as Commander, Option } from 'commander';
+import { CryoboxError } from '../errors.js';
 import type { Connection, Context } from './context.js';
 
 /** An option as data: flags in commander's syntax, what it means, how its text becomes a value. */
@@ -36,6 +37,13 @@ type HandlerResult = Promise<number> | Promise<void>;
 /** A handler bound to its values. */
 type Task = (context: Context) => HandlerResult;
 
+/** An option of container tools that has no meaning here, and what to use instead. */
+export interface RefusedOption {
+  /** In commander's syntax. */
+  readonly flags: string;
+  readonly instead: string;
+}
+
 /** A command as data. */
 export interface CommandSpec<A extends ArgumentSpecs, O extends OptionSpecs> {
   readonly name: string;
@@ -48,7 +56,21 @@ export interface CommandSpec<A extends ArgumentSpecs, O extends OptionSpecs> {
   readonly passThrough?: boolean;
   /** Not shown in help. @default false */
   readonly hidden?: boolean;
-  readonly handler: (context: Context, args: ArgumentValues<A>, options: OptionValues<O>) => HandlerResult;
+  /** Refused by name, and not shown in help. @default none */
+  readonly refused?: readonly RefusedOption[];
+  /** Takes every option as an argument. @default false */
+  readonly anyOptions?: boolean;
+  /** Help has no short option: `-h` means something else. @default false */
+  readonly longHelpOnly?: boolean;
+  /** What runs when only the name of the group is given. @default false */
+  readonly isDefault?: boolean;
+  /** `command`: where it hangs in commander's tree, for what looks at the tree itself. */
+  readonly handler: (
+    context: Context,
+    args: ArgumentValues<A>,
+    options: OptionValues<O>,
+    command: Commander,
+  ) => HandlerResult;
 }
 
 /** Runs a task with the connection its command line asked for. */
@@ -65,7 +87,10 @@ export function createCommand<const A extends ArgumentSpecs, const O extends Opt
 ): Command {
   return {
     register(parent, runner) {
-      const command = parent.command(spec.name, { hidden: spec.hidden ?? false });
+      const { hidden = false, isDefault = false } = spec;
+      const command = parent.command(spec.name, { hidden, isDefault });
+      if (spec.anyOptions) command.allowUnknownOption().helpOption(false);
+      if (spec.longHelpOnly) command.helpOption('--help', 'display help for command');
       command
         .summary(spec.summary)
         .description(sentence(spec.summary))
@@ -75,6 +100,7 @@ export function createCommand<const A extends ArgumentSpecs, const O extends Opt
         command.addArgument(new Argument(syntax, summary));
       }
       const names = addOptions(command, spec.options);
+      const refused = addRefused(command, spec.refused ?? []);
       addConnectionOptions(command);
       command.action(async () => {
         const given = command.opts();
@@ -86,7 +112,12 @@ export function createCommand<const A extends ArgumentSpecs, const O extends Opt
         // The specs gave each value its type; commander forgets it.
         const argValues = Object.fromEntries(args) as ArgumentValues<A>;
         const optionValues = Object.fromEntries(options) as OptionValues<O>;
-        await runner(connectionOf(command), (context) => spec.handler(context, argValues, optionValues));
+        const connection = connectionOf(command);
+        await runner(connection, (context) => {
+          refuseGiven(refused, given);
+          refuseLonePrefix(connection);
+          return spec.handler(context, argValues, optionValues, command);
+        });
       });
     },
   };
@@ -120,14 +151,24 @@ export function addConnectionOptions(command: Commander): void {
   command.option('--prefix <prefix>', 'path prefix on the server (CRYOBOX_PREFIX)');
 }
 
+/** A prefix means nothing to a home: what was meant for one tenant would be done for another. */
+function refuseLonePrefix({ prefix, url }: Connection): void {
+  if (prefix === undefined || url !== undefined) return;
+  throw new CryoboxError('invalid_argument', `the prefix ${JSON.stringify(prefix)} needs a server`, {
+    hint: 'Add --url (or CRYOBOX_URL), or leave --prefix and CRYOBOX_PREFIX out.',
+  });
+}
+
 /** What the command line says, before or after the command's name, else the environment. */
 function connectionOf(command: Commander): Connection {
   const given: Connection = { ...rootOf(command).opts(), ...command.opts() };
   const { CRYOBOX_HOME, CRYOBOX_URL, CRYOBOX_PREFIX, CRYOBOX_API_KEY } = process.env;
+  const url = given.url ?? (CRYOBOX_URL || undefined);
+  const prefix = given.prefix ?? (CRYOBOX_PREFIX || undefined);
   return {
     home: given.home ?? (CRYOBOX_HOME || undefined),
-    url: given.url ?? (CRYOBOX_URL || undefined),
-    prefix: given.prefix ?? (CRYOBOX_PREFIX || undefined),
+    url,
+    prefix,
     apiKey: CRYOBOX_API_KEY || undefined,
   };
 }
@@ -148,6 +189,31 @@ function addOptions(command: Commander, specs: OptionSpecs): ReadonlyMap<string,
     names.set(key, option.attributeName());
   }
   return names;
+}
+
+/** Adds options that are refused, and returns each with the name commander gives its value. */
+function addRefused(
+  command: Commander,
+  refused: readonly RefusedOption[],
+): ReadonlyMap<string, RefusedOption> {
+  const names = new Map<string, RefusedOption>();
+  for (const it of refused) {
+    const option = new Option(it.flags).hideHelp();
+    command.addOption(option);
+    names.set(option.attributeName(), it);
+  }
+  return names;
+}
+
+function refuseGiven(
+  refused: ReadonlyMap<string, RefusedOption>,
+  given: Readonly<Record<string, unknown>>,
+): void {
+  for (const [name, { flags, instead }] of refused) {
+    if (given[name] === undefined) continue;
+    const [option] = /--[\w-]+/.exec(flags) ?? [flags];
+    throw new CryoboxError('unsupported', `${option} has no meaning for a box`, { hint: instead });
+  }
 }
 
 function sentence(summary: string): string {

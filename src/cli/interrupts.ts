@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { constants } from 'node:os';
 
 type InterruptName = 'SIGINT' | 'SIGTERM' | 'SIGHUP';
@@ -20,10 +21,13 @@ export class Interrupts implements Disposable {
   readonly #controller = new AbortController();
   #forward: ((name: InterruptName) => void) | undefined;
   #exitCode: number | undefined;
+  #isPatient = false;
 
   constructor(source: SignalSource, exit: (code: number) => void) {
     this.#source = source;
     this.#exit = exit;
+    // One signal goes into every call, and a command may make hundreds at once.
+    setMaxListeners(0, this.#controller.signal);
     for (const name of names) source.on(name, this.#receive);
   }
 
@@ -35,6 +39,11 @@ export class Interrupts implements Disposable {
   /** 128 plus the signal's number once one has cancelled, such as 130 for Ctrl-C. */
   get exitCode(): number | undefined {
     return this.#exitCode;
+  }
+
+  /** From now on no signal ends the process at once: for a clean-up that is short, and that signals come to in pairs. */
+  bePatient(): void {
+    this.#isPatient = true;
   }
 
   /** Resolves when the user wants to stop. */
@@ -69,7 +78,7 @@ export class Interrupts implements Disposable {
     }
     const code = 128 + constants.signals[name];
     if (this.signal.aborted) {
-      this.#exit(code);
+      if (!this.#isPatient) this.#exit(code);
       return;
     }
     this.#exitCode = code;

@@ -1,10 +1,11 @@
 import { Command as Commander, CommanderError } from 'commander';
+import { packageVersion } from '../base/version.js';
+import { isCryoboxError } from '../errors.js';
 import { addConnectionOptions, type Runner } from './command.js';
 import { commandGroups } from './commands/index.js';
 import { Context, type OpenRuntime, type Streams } from './context.js';
 import { describeFailure, exitCodeOf, exitCodes } from './failure.js';
 import { Interrupts, type SignalSource } from './interrupts.js';
-import { packageVersion } from './version.js';
 
 /** The world a command line runs in. */
 export interface CliOptions {
@@ -37,11 +38,20 @@ export async function runCli(argv: readonly string[], options: CliOptions): Prom
   try {
     await program.parseAsync(argv, { from: 'user' });
   } catch (error) {
+    if (isCryoboxError(error)) {
+      options.streams.stderr.write(describeFailure(error));
+      return exitCodes.failed;
+    }
     if (!(error instanceof CommanderError)) throw error;
     // Help and version end with 0; a wrong command line is a failure of ours, not of a command in a box.
     return error.exitCode === 0 ? 0 : exitCodes.failed;
   }
   return exitCode;
+}
+
+/** The whole command line, whose help can be read; nothing is run by it. */
+export function commandLine(): Commander {
+  return buildProgram(process, async () => undefined);
 }
 
 function buildProgram(streams: Streams, runner: Runner): Commander {
@@ -65,8 +75,12 @@ function buildProgram(streams: Streams, runner: Runner): Commander {
 function settle(command: Commander, streams: Streams): void {
   command.exitOverride();
   command.configureOutput({
-    writeOut: (text) => void streams.stdout.write(text),
-    writeErr: (text) => void streams.stderr.write(text),
+    writeOut: (text) => {
+      streams.stdout.write(text);
+    },
+    writeErr: (text) => {
+      streams.stderr.write(text);
+    },
   });
   for (const child of command.commands) settle(child, streams);
 }

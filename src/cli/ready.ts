@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs';
+import { environmentValue } from '../base/environment.js';
 import { isCryoboxError, messageOf } from '../errors.js';
 import type { ReadyMessage } from '../home/background.js';
 
@@ -10,7 +11,7 @@ interface ReadyChannel {
 
 /** The channel `CRYOBOX_READY_FD` names; without it nobody is told. One line of JSON is written to it. */
 export function readyChannel(): ReadyChannel {
-  const fd = Number(process.env.CRYOBOX_READY_FD ?? Number.NaN);
+  const fd = Number(environmentValue('CRYOBOX_READY_FD') ?? Number.NaN);
   let open = Number.isInteger(fd);
   const say = (message: ReadyMessage) => {
     if (!open) return;

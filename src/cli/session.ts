@@ -1,4 +1,6 @@
 import type { Execution, ExitStatus, TerminalSize } from '../api/index.js';
+import { runProcess } from '../base/process/index.js';
+import { isCryoboxError } from '../errors.js';
 import type { Context, Streams } from './context.js';
 import { exitCodes } from './failure.js';
 
@@ -9,9 +11,9 @@ export interface SessionOptions {
   readonly tty: boolean;
 }
 
-/** The size of our terminal, or the customary one where there is none. */
+/** The size of our terminal, or the customary one where there is none or it does not know (a serial line says 0). */
 export function terminalSize({ stdout }: Pick<Streams, 'stdout'>): TerminalSize {
-  return { cols: stdout.columns ?? 80, rows: stdout.rows ?? 24 };
+  return { cols: stdout.columns || 80, rows: stdout.rows || 24 };
 }
 
 /**
@@ -25,14 +27,18 @@ export async function runSession(
 ): Promise<number> {
   const { streams, interrupts } = context;
   const restoreTerminal = options.tty
-    ? followTerminal(streams, execution, options.interactive)
+    ? await followTerminal(streams, execution, options.interactive)
     : () => undefined;
   const stopStdin = options.interactive ? passStdin(streams, execution) : () => undefined;
-  const kill = () => void execution.kill().catch(() => undefined);
+  const kill = (): void => {
+    execution.kill().catch(() => undefined);
+  };
   context.signal.addEventListener('abort', kill, { once: true });
   try {
     const status = await interrupts.forward(
-      (name) => void execution.signal(name).catch(() => undefined),
+      (name) => {
+        execution.signal(name).catch(() => undefined);
+      },
       async () => {
         const [ended] = await Promise.all([
           execution.wait(),
@@ -44,8 +50,8 @@ export async function runSession(
     );
     return interrupts.exitCode ?? exitCodeOfStatus(status);
   } catch (error) {
-    // Nobody is left to read what it writes.
-    await execution.kill().catch(() => undefined);
+    // It goes on without a reader, as it did when its output was lost; else nobody is left to read what it writes.
+    if (!isCryoboxError(error, 'output_lost')) await execution.kill().catch(() => undefined);
     throw error;
   } finally {
     context.signal.removeEventListener('abort', kill);
@@ -70,17 +76,41 @@ function passStdin({ stdin }: Streams, execution: Execution): () => void {
   };
   // A command that closed its stdin, or has ended, takes no more: how it ended is what counts.
   pump().catch(() => undefined);
-  return () => void stdin.destroy();
+  return () => {
+    stdin.destroy();
+  };
 }
 
-/** Raw mode, so that every key goes to the box's terminal, and its size. Returns what restores ours. */
-function followTerminal({ stdin, stdout }: Streams, execution: Execution, interactive: boolean): () => void {
+/**
+ * Raw mode, so that every key goes to the box's terminal and what that writes is drawn as it is, and its size. Returns what
+ * restores ours.
+ */
+async function followTerminal(
+  { stdin, stdout }: Streams,
+  execution: Execution,
+  interactive: boolean,
+): Promise<() => void> {
   const raw = interactive && stdin.isTTY === true;
-  if (raw) stdin.setRawMode?.(true);
-  const resize = () => void execution.resize(terminalSize({ stdout })).catch(() => undefined);
+  if (raw) {
+    stdin.setRawMode?.(true);
+    await leaveOutputAlone(stdin.fd ?? 0);
+  }
+  const resize = (): void => {
+    execution.resize(terminalSize({ stdout })).catch(() => undefined);
+  };
   stdout.on('resize', resize);
   return () => {
     stdout.off('resize', resize);
+    // Restores all that the terminal was set to, also when this process ends without coming here.
     if (raw) stdin.setRawMode?.(false);
   };
+}
+
+/**
+ * Node's raw mode still makes CR LF of every LF, which the terminal in the box has done already or was told not to. Node
+ * cannot set that; where stty(1) is missing it stays.
+ */
+async function leaveOutputAlone(fd: number): Promise<void> {
+  const terminal = `/proc/${process.pid}/fd/${fd}`;
+  await runProcess('stty', { args: ['-F', terminal, '-opost'], timeoutMs: 5000 }).catch(() => undefined);
 }

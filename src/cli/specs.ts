@@ -1,4 +1,6 @@
+import { CryoboxError } from '../errors.js';
 import type { ArgumentSpec, OptionSpec } from './command.js';
+import { parseTemplate, type Template } from './go-template.js';
 import { oneOf } from './values.js';
 
 /** An option without a value; `--no-x` flags are true unless given. */
@@ -49,16 +51,54 @@ export function rest(name: string, summary: string): ArgumentSpec<readonly strin
   return { syntax: `[${name}...]`, summary };
 }
 
-/** How a listing is printed. */
-export type Format = 'table' | 'json';
+/** A template in Go's words, as container tools take it, such as `{{.Name}}`. */
+export interface TemplateFormat {
+  readonly render: Template;
+  /** Headers of its columns, when it was asked for as a table. */
+  readonly headers: readonly string[] | undefined;
+}
+
+/** How data is printed. */
+export type Format = 'table' | 'json' | TemplateFormat;
+
+const plainFormat = oneOf('table', 'json');
 
 /** The `--format` option of everything that prints data. */
 export const format: OptionSpec<Format> = {
   flags: '--format <format>',
-  summary: 'table or json',
+  summary: "table, json, or a template such as '{{.Name}}'",
   initial: 'table',
-  parse: oneOf('table', 'json'),
+  parse: (text) => {
+    if (!text.includes('{{')) return plainFormat(text);
+    const asTable = text.startsWith('table ');
+    const source = asTable ? text.slice('table '.length) : text;
+    return { render: parseTemplate(source), headers: asTable ? headersOf(source) : undefined };
+  },
 };
+
+/** The `--no-trunc` option of tables with ids: false when it is given. */
+export const trunc = flag('--no-trunc', 'whole ids in tables');
+
+/** `{{.Name}}` is headed NAME. */
+function headersOf(source: string): readonly string[] {
+  const plain = source.replace(/\{\{[^}]*\}\}/g, (action) =>
+    (/\.(\w+)[^.]*$/.exec(action)?.[1] ?? '').toUpperCase(),
+  );
+  return plain.replaceAll('\\t', '\t').split('\t');
+}
+
+/**
+ * Options stand before the name; what stands behind it is the command. @throws {CryoboxError} `invalid_argument` for a
+ * command that begins with a hyphen and has no `--` before it
+ */
+export function refuseOptionWord(words: readonly string[], name: string, kind: 'box' | 'image'): void {
+  const [word] = words;
+  if (word === undefined || word === '--' || !word.startsWith('-')) return;
+  const said = ['cryobox', kind === 'box' ? 'exec' : 'run', word, name, ...words.slice(1)].join(' ');
+  throw new CryoboxError('invalid_argument', `${word} stands after the ${kind}, where the command begins`, {
+    hint: `Options come first: \`${said}\`. A command that begins with a hyphen comes after \`--\`.`,
+  });
+}
 
 /** A command after the box's or image's name, without the `--` that may stand before it. */
 export function commandLine(words: readonly string[]): readonly string[] {

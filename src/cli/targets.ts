@@ -11,6 +11,25 @@ export async function requireBox(context: Context, idOrName: string): Promise<Bo
   return found(box, 'box', idOrName);
 }
 
+/** Throws `invalid_state` unless a box runs: for what looks at it, and must not start it. */
+export async function requireRunning(context: Context, box: Box): Promise<void> {
+  const { status } = await box.info({ signal: context.signal });
+  if (status === 'running') return;
+  const name = box.name ?? box.id;
+  throw new CryoboxError('invalid_state', `the box ${name} is ${status}, not running`, {
+    hint:
+      status === 'paused' ? `Run \`cryobox resume ${name}\` first.` : `Run \`cryobox start ${name}\` first.`,
+  });
+}
+
+/** The id of an execution of a box, of which a beginning that only one has is enough. */
+export async function executionIdOf(context: Context, box: Box, text: string): Promise<string> {
+  const executions = await box.executions.list({ signal: context.signal });
+  const begun = executions.filter(({ id }) => id.startsWith(text));
+  // What nobody knows is refused by who is asked for it.
+  return (begun.length === 1 && begun[0]?.id) || text;
+}
+
 /** What was found. @throws {CryoboxError} `not_found` when that is null */
 export function found<T>(thing: T | null, kind: string, name: string): T {
   if (thing === null) throw new CryoboxError('not_found', `No ${kind} ${JSON.stringify(name)}`);

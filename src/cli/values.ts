@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from 'commander';
-import type { VolumeMount } from '../api/index.js';
+import type { PublishOptions, VolumeMount } from '../api/index.js';
+import { CryoboxError } from '../errors.js';
 
 const durationUnits: Readonly<Record<string, number>> = {
   ms: 1,
@@ -85,6 +86,51 @@ export function oneOf<const T extends string>(...words: readonly T[]): (text: st
   };
 }
 
+/** `outbound`, which container tools call `bridge`, or `none`. */
+export function parseNetwork(text: string): 'outbound' | 'none' {
+  if (text === 'bridge' || text === 'default') return 'outbound';
+  return oneOf('outbound', 'none')(text);
+}
+
+const mountKeys: Readonly<Record<string, 'source' | 'target' | 'readonly' | 'type'>> = {
+  type: 'type',
+  source: 'source',
+  src: 'source',
+  target: 'target',
+  destination: 'target',
+  dst: 'target',
+  readonly: 'readonly',
+  ro: 'readonly',
+};
+
+/** `type=volume,source=NAME,target=/PATH[,readonly]`. @throws {CryoboxError} `unsupported` for another type */
+export function parseMount(text: string): VolumeMount {
+  const parts: Partial<Record<'source' | 'target' | 'readonly' | 'type', string>> = {};
+  for (const part of text.split(',')) {
+    const at = part.indexOf('=');
+    const name = mountKeys[at < 0 ? part : part.slice(0, at)];
+    if (!name)
+      throw new InvalidArgumentError(
+        `${JSON.stringify(part)} is none of ${Object.keys(mountKeys).join(', ')}.`,
+      );
+    parts[name] = at < 0 ? 'true' : part.slice(at + 1);
+  }
+  const { type = 'volume', source = '', target = '', readonly = 'false' } = parts;
+  if (type !== 'volume') {
+    throw new CryoboxError(
+      'unsupported',
+      `a mount of type ${JSON.stringify(type)} has no meaning for a box`,
+      {
+        hint:
+          type === 'tmpfs'
+            ? `Mount it in the box: \`cryobox exec BOX mount -t tmpfs none ${target || '/PATH'}\`.`
+            : 'Directories of the host are not mounted: use a volume (`-v NAME:/PATH`), or `cryobox cp`.',
+      },
+    );
+  }
+  return parseVolume(`${source}:${target}${readonly === 'false' ? '' : ':ro'}`);
+}
+
 /** `name:/path` or `name:/path:ro`. */
 export function parseVolume(text: string): VolumeMount {
   const [volume = '', guestPath = '', mode, ...more] = text.split(':');
@@ -93,4 +139,33 @@ export function parseVolume(text: string): VolumeMount {
     throw new InvalidArgumentError('Expected NAME:/PATH or NAME:/PATH:ro.');
   }
   return { volume, guestPath, ...(mode === 'ro' && { readOnly: true }) };
+}
+
+/** `8000`, `8080:8000`, `127.0.0.1:8080:8000` or `[::1]:8080:8000`, as docker reads them; TCP only. */
+export function parsePublish(text: string): PublishOptions {
+  const [, ports = '', protocol = 'tcp'] = /^(.*?)(?:\/(\w+))?$/.exec(text) ?? [];
+  const [, ip, host = '', guest] = /^(?:(?:(\[[^\]]+\]|[^:]+):)?(\d*):)?(\d+)$/.exec(ports) ?? [];
+  if (guest === undefined) {
+    throw new InvalidArgumentError('Expected PORT, HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT.');
+  }
+  if (protocol !== 'tcp') throw new InvalidArgumentError('Only TCP ports are published.');
+  return {
+    guestPort: Number(guest),
+    ...(host !== '' && { hostPort: Number(host) }),
+    ...(ip !== undefined && { hostIp: ip.replace(/^\[|\]$/g, '') }),
+  };
+}
+
+/** A published port of the host: `8080` or `127.0.0.1:8080`. */
+export function parsePublished(text: string): { readonly hostPort: number; readonly hostIp?: string } {
+  const [, ip, port] = /^(?:(\[[^\]]+\]|[^:]+):)?(\d{1,5})$/.exec(text) ?? [];
+  if (port === undefined) throw new InvalidArgumentError('Expected HOSTPORT or ADDRESS:HOSTPORT.');
+  return { hostPort: Number(port), ...(ip !== undefined && { hostIp: ip.replace(/^\[|\]$/g, '') }) };
+}
+
+/** A signal by number or name, such as `15`, `TERM` or `SIGTERM`. */
+export function parseSignal(text: string): number | string {
+  if (/^\d{1,2}$/.test(text)) return Number(text);
+  const name = text.toUpperCase();
+  return name.startsWith('SIG') ? name : `SIG${name}`;
 }

@@ -1,32 +1,45 @@
 import type { BoxActivity, Runtime } from '../api/index.js';
+
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
-import { messageOf } from '../errors.js';
 import { findQemu } from '../machine/index.js';
-import { type Database, GroupCommit, openDatabase } from '../store/index.js';
-import { prepareAssets } from './assets.js';
-import { idleBoxDue } from './boxes/idle.js';
+import { type Database, findBox, GroupCommit, hasBoxToRemove, openDatabase } from '../store/index.js';
+import { surfaceOf } from '../surface/surface.js';
+import type { EngineContext } from './boxes/context.js';
+import { endIdleBox } from './boxes/idle.js';
 import { BoxInfos } from './boxes/infos.js';
-import type { EngineContext } from './context.js';
-import { Counters } from './counters.js';
-import { Flattener } from './disks/flattener.js';
-import { LayerHasher } from './disks/hasher.js';
-import { newChanges } from './events.js';
-import { GarbageCollector } from './gc.js';
-import { type HomePaths, homePaths, prepareHome } from './home.js';
-import { IdempotencyKeys } from './idempotency.js';
+import { recover } from './boxes/recovery.js';
+import { closeEngine } from './close.js';
+import { openPort } from './commands/use.js';
+import { Activity } from './core/activity.js';
+import { Counters } from './core/counters.js';
+import { Events } from './core/events.js';
+import { type HomePaths, homePaths } from './core/home.js';
+import { homeWarning, prepareHome } from './core/home-directory.js';
+import { IdempotencyKeys } from './core/idempotency.js';
+import { ImportRoom } from './core/import-room.js';
+import { Limits } from './core/limits.js';
+import { type HomeLock, lockHome } from './core/lock.js';
+import { Previews } from './core/previews.js';
+import { PublishedPorts } from './core/published-ports.js';
+import { Work } from './core/work.js';
+import { followedRuntime } from './followed.js';
 import { ImageStore } from './images/store.js';
-import { LayerFiles } from './layer-files.js';
-import { LiveBoxes } from './live.js';
-import { type HomeLock, lockHome } from './lock.js';
+import { GarbageCollector } from './layers/gc.js';
+import { LayerHasher } from './layers/hasher.js';
+import { LayerFiles } from './layers/layer-files.js';
+import { MemoryMerger } from './layers/merger.js';
+import { Scratch } from './layers/scratch.js';
+import { prepareAssets } from './machines/assets.js';
+import { Flattener } from './machines/flattener.js';
 import { Goldens } from './machines/golden.js';
+import { HotMachines, hotSizeOf } from './machines/hot.js';
+import { ensureKernel } from './machines/kernel-fetch.js';
+import { LiveBoxes } from './machines/live.js';
+import { PageServers } from './machines/page-servers.js';
 import { MachinePool } from './machines/pool.js';
-import { MemoryMerger } from './memory/merger.js';
-import { PageServers } from './memory/page-servers.js';
-import { recover } from './recovery.js';
+import { type ReplicateOptions, Replicator } from './replicas/replicator.js';
 import { EngineRuntime } from './runtime.js';
-import { Scratch } from './scratch.js';
-import { IdleTimers } from './timers.js';
 import { VolumeClaims } from './volumes/claims.js';
 
 /** How an engine is opened. */
@@ -36,8 +49,30 @@ export interface EngineOptions {
   readonly logger?: Logger;
   /** Waiting machines per shape in use. @default 1 */
   readonly poolSize?: number;
+  /**
+   * Machines per shape in use that have rehearsed the start of a box; none with `poolSize: 0`.
+   * @default `CRYOBOX_HOT_MACHINES`, else 0
+   */
+  readonly hotSize?: number;
   /** Milliseconds after which an unused shape gives its waiting machines up. @default 600000 */
   readonly poolIdleMs?: number;
+  /** Shapes (processors and memory) of which the home keeps a golden machine; more are refused. @default 32 */
+  readonly maxGoldens?: number;
+  /** Copies what stands still to an object store, in the background. @default to none */
+  readonly replicate?: ReplicateOptions;
+}
+
+/** How a runtime of an engine is used. */
+interface RuntimeOptions {
+  /** Runs last when the runtime is closed. */
+  readonly onClose?: () => Promise<void>;
+  /**
+   * For callers that are no users of this host: they pull from the public internet, and from these registries wherever
+   * they are, `host` or `host:port`. Absent: from everywhere.
+   */
+  readonly allowedRegistries?: readonly string[];
+  /** Whether using a box that does not run starts or resumes it, as its `autoResume` allows. @default true */
+  readonly wakes?: boolean;
 }
 
 const defaultPool = { size: 1, idleMs: 600_000 };
@@ -48,6 +83,7 @@ export class Engine implements AsyncDisposable {
   readonly idempotency: IdempotencyKeys;
   readonly #ctx: EngineContext;
   readonly #lock: HomeLock;
+  #closed: Promise<void> | undefined;
 
   private constructor(ctx: EngineContext, lock: HomeLock) {
     this.#ctx = ctx;
@@ -62,16 +98,20 @@ export class Engine implements AsyncDisposable {
   static async open(options: EngineOptions): Promise<Engine> {
     const paths = homePaths(options.home);
     await prepareHome(paths);
+    const warning = await homeWarning(paths);
+    if (warning) options.logger?.warn(warning);
     const lock = await lockHome(paths.lock);
-    let db: Database | undefined;
+    let letGo = async (): Promise<void> => undefined;
     try {
-      db = await openDatabase(paths.database);
+      const db = await openDatabase(paths.database);
+      letGo = () => db.destroy();
       const ctx = await assemble(options, paths, db);
+      letGo = () => closeEngine(ctx);
       await recover(ctx);
+      await ctx.replicator?.start();
       return new Engine(ctx, lock);
     } catch (error) {
-      await db?.destroy();
-      lock.release();
+      await letGo().finally(() => lock.release());
       throw error;
     }
   }
@@ -83,42 +123,42 @@ export class Engine implements AsyncDisposable {
 
   /**
    * Everything the engine does, for one tenant; the owner of the home is the tenant with the empty name.
-   * `onClose` runs last when that runtime is closed.
    */
-  runtime(tenant = '', options: { readonly onClose?: () => Promise<void> } = {}): Runtime {
-    return new EngineRuntime(this.#ctx, tenant, options.onClose);
+  runtime(tenant = '', { onClose, ...limits }: RuntimeOptions = {}): Runtime {
+    const ctx: EngineContext = { ...this.#ctx, ...limits };
+    return surfaceOf(followedRuntime(new EngineRuntime(ctx, tenant, onClose), ctx, tenant));
   }
 
-  /** Whether nothing runs, nothing is under way, and no box is to be removed when its time has come. */
+  /** Whose box that is, by its id; undefined when there is none. */
+  async tenantOf(boxId: string): Promise<string | undefined> {
+    return (await findBox(this.#ctx.db, boxId))?.tenant;
+  }
+
+  /** Addresses of ports of boxes, for a server of REST. */
+  get previews(): Previews {
+    return this.#ctx.previews;
+  }
+
+  /** Whether nothing runs, nothing is under way, no port of a box is published, and no box is to be removed when its time has come. */
   async isIdle(): Promise<boolean> {
-    const { live, activities, db } = this.#ctx;
-    if ([...live.all()].length > 0 || activities.size > 0) return false;
-    const waiting = await db.selectFrom('boxes').select('id').where('auto_delete', '>', 0).executeTakeFirst();
-    return waiting === undefined;
+    const { live, activities, db, ports } = this.#ctx;
+    if ([...live.all()].length > 0 || activities.size > 0 || ports.isUsed) return false;
+    return !(await hasBoxToRemove(db));
   }
 
-  /** Lets go of the home. Machines of boxes go on; an engine opened later takes them over. */
-  async close(): Promise<void> {
-    const ctx = this.#ctx;
-    if (ctx.closing.signal.aborted) return;
-    ctx.closing.abort();
-    ctx.timers.close();
-    await ctx.pool.close();
-    await ctx.pageServers.close();
-    await ctx.images.close();
-    await ctx.flattener.close();
-    await ctx.hasher.close();
-    await ctx.merger.close();
-    await ctx.gc.close();
-    await ctx.counters.flush().catch((error: unknown) => {
-      ctx.logger.warn('cannot write the counters', { reason: messageOf(error) });
-    });
-    for (const live of ctx.live.all()) {
-      live.agent.close();
-      live.machine.disconnect();
-    }
-    await ctx.db.destroy();
-    this.#lock.release();
+  /** What is under way on boxes. */
+  underWay(): string[] {
+    return [...this.#ctx.activities.values()];
+  }
+
+  /**
+   * Lets go of the home: nothing begins any more and fails with `engine_unavailable`, what changes something comes to its
+   * end or is rolled back, commands are left alone. Machines of boxes go on; an engine opened later takes them over. Calls
+   * after the first wait for the same end. The lock is let go of last, and in any case.
+   */
+  close(): Promise<void> {
+    this.#closed ??= closeEngine(this.#ctx).finally(() => this.#lock.release());
+    return this.#closed;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -128,35 +168,69 @@ export class Engine implements AsyncDisposable {
 
 async function assemble(options: EngineOptions, paths: HomePaths, db: Database): Promise<EngineContext> {
   const logger = options.logger ?? silentLogger;
-  const [qemu, assets] = await Promise.all([findQemu(), prepareAssets(paths)]);
+  const qemu = await findQemu();
+  await ensureKernel((text) => logger.info(text));
+  const assets = await prepareAssets(paths);
   const layers = new LayerFiles(paths.layers);
   const commits = new GroupCommit(db);
   const scratch = new Scratch(paths.scratch);
-  const needs = { paths, db, commits, layers, qemu, assets, logger };
-  const images = new ImageStore(needs);
+  const limits = new Limits({ db, directory: paths.root });
+  const needs = { paths, db, commits, layers, limits, qemu, assets, logger };
+  const images = new ImageStore({ ...needs, scratch });
   const pool = {
     size: options.poolSize ?? defaultPool.size,
     idleMs: options.poolIdleMs ?? defaultPool.idleMs,
   };
   const state = { live: new LiveBoxes(), activities: new Map<string, BoxActivity>() };
+  const goldens = new Goldens({ ...needs, idleMs: pool.idleMs, maxGoldens: options.maxGoldens });
+  const machinePool = new MachinePool(needs, pool);
   const ctx: EngineContext = {
     ...needs,
-    goldens: new Goldens(needs),
-    pool: new MachinePool(needs, pool),
+    replicator: options.replicate && new Replicator(() => ctx, options.replicate),
+    goldens,
+    pool: machinePool,
+    hot: new HotMachines({ pool: machinePool, scratch, logger }, { ...pool, size: hotSizeOf(options) }),
     pageServers: new PageServers(scratch, logger, pool),
     ...state,
-    infos: new BoxInfos({ ...needs, ...state }),
+    infos: new BoxInfos({
+      ...needs,
+      ...state,
+      lastUsedAt: (id) => ctx.activity.lastUsedAt(id),
+      durabilityOf: (stamp, hasVolumes) => ctx.replicator?.durabilityOf(stamp, hasVolumes) ?? 'local',
+      portsOf: (id) => ctx.ports.of(id),
+    }),
+    ports: new PublishedPorts({
+      ...needs,
+      connect: (boxId, port, gone) =>
+        ctx.work.run('use', (signal) => openPort(ctx, boxId, port, { signal }), gone),
+    }),
+    previews: new Previews(needs),
     merger: new MemoryMerger(() => ctx),
     boxLocks: new KeyedMutex(),
-    gc: new GarbageCollector({ db, layers, paths, scratch, images: images.contents, logger }),
+    gc: new GarbageCollector({
+      db,
+      layers,
+      paths,
+      scratch,
+      images: images.contents,
+      goldens,
+      assets: [assets.kernelPath, assets.initramfsPath, assets.guardPath],
+      logger,
+    }),
     scratch,
     flattener: new Flattener(() => ctx),
     hasher: new LayerHasher({ db, layers, logger }),
+    imports: new ImportRoom(),
     images,
     volumes: new VolumeClaims(db),
     counters: new Counters(db, logger),
-    timers: new IdleTimers((boxId, what) => idleBoxDue(ctx, boxId, what)),
-    events: newChanges(),
+    activity: new Activity({
+      ...needs,
+      isRunning: (boxId) => state.live.get(boxId) !== undefined,
+      endIdle: (boxId) => endIdleBox(ctx, boxId),
+    }),
+    events: new Events(),
+    work: new Work(),
     closing: new AbortController(),
   };
   return ctx;

@@ -1,1 +1,2 @@
+export { checkRegistryNames } from '../registry/index.js';
 export { Engine, type EngineOptions } from './engine.js';

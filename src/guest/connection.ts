@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
+import type { z } from 'zod';
+import { readInTurns } from '../base/read-in-turns.js';
 import { connectUnix } from '../base/socket.js';
-import { CryoboxError, isCryoboxError, isErrorCode, messageOf } from '../errors.js';
+import { CryoboxError, type ErrorCode, isCryoboxError, isErrorCode, messageOf } from '../errors.js';
+import { agentHello, brokenAgent, checkedAnswer } from './answers.js';
 import { encodeFrame, type Frame, FrameDecoder, magic, maxPayloadBytes, nonceBytes } from './frames.js';
 import { GuestReadable, GuestWritable } from './streams.js';
 
@@ -11,6 +14,8 @@ const protocolVersion = 1;
 const maxPendingRequests = 4096;
 const defaultRequestTimeoutMs = 30_000;
 const defaultConnectTimeoutMs = 15_000;
+/** Characters of an agent's error that are told: a path of 4,096 bytes, escaped, and a sentence fit. */
+const maxErrorText = 32 * 1024;
 /** First wait for the answer to a preamble; doubled with every try. An agent that is there answers in milliseconds. */
 const preambleRetryMs = 500;
 /**
@@ -20,15 +25,7 @@ const preambleRetryMs = 500;
 const fillerBytes = 2 * maxPayloadBytes + 4096;
 
 /** What the agent answers to hello. */
-export interface AgentHello {
-  readonly agentVersion: string;
-  /** Names the sources the agent was built from. */
-  readonly build: string;
-  /** `waiting` until a root is mounted. */
-  readonly state: 'waiting' | 'ready';
-  /** A nonce only in the guest's memory, new with every mount of a root. */
-  readonly run: string | null;
-}
+export type AgentHello = Readonly<z.infer<typeof agentHello>>;
 
 /** How to reach an agent. */
 export interface ConnectOptions {
@@ -69,6 +66,7 @@ export class AgentConnection {
   #onClosed: (error: CryoboxError) => void = () => undefined;
   #onSynchronised: () => void = () => undefined;
   #failure: CryoboxError | undefined;
+  #expected: CryoboxError | undefined;
   #lastId = 0;
   #lastStream = 0;
   #corked = false;
@@ -80,9 +78,12 @@ export class AgentConnection {
     this.#closed = new Promise((resolve) => {
       this.#onClosed = resolve;
     });
-    socket.on('data', (bytes) => this.#receive(bytes));
+    const received = readInTurns(socket, {
+      take: (bytes) => this.#take(bytes),
+      step: () => this.#step(),
+    });
     socket.on('error', (cause) => this.#fail(gone(messageOf(cause), cause)));
-    socket.on('close', () => this.#fail(gone('the machine closed it')));
+    socket.on('close', () => received.afterwards(() => this.#fail(gone('the machine closed it'))));
   }
 
   /**
@@ -102,7 +103,7 @@ export class AgentConnection {
         { protocol: protocolVersion },
         { signal, timeoutMs: 0 },
       );
-      connection.#hello = hello as unknown as AgentHello;
+      connection.#hello = checkedAnswer(agentHello, hello, 'hello');
       return connection;
     } catch (error) {
       connection.close();
@@ -115,6 +116,11 @@ export class AgentConnection {
   get hello(): AgentHello {
     if (this.#hello === undefined) throw new CryoboxError('internal', 'the handshake is not done');
     return this.#hello;
+  }
+
+  /** Whether the connection has ended: true before anybody who waited for an answer is told. */
+  get hasEnded(): boolean {
+    return this.#failure !== undefined;
   }
 
   /** Resolves, with the reason, when the connection has ended. Never rejects. */
@@ -153,7 +159,7 @@ export class AgentConnection {
         },
       });
       try {
-        void this.#send({ ...args, id, op }, options.payload);
+        this.#post({ ...args, id, op }, options.payload);
       } catch (error) {
         this.#pending.get(id)?.reject(isCryoboxError(error) ? error : gone(messageOf(error), error));
         this.#pending.delete(id);
@@ -206,6 +212,11 @@ export class AgentConnection {
     }
   }
 
+  /** What everybody who waits is told when the connection ends, by whichever side; undefined: what ended it. */
+  endsWith(reason: CryoboxError | undefined): void {
+    this.#expected = reason;
+  }
+
   /** Ends the connection. Executions in the guest go on. */
   close(): void {
     this.#fail(new CryoboxError('cancelled', 'the connection to the agent was closed'));
@@ -213,6 +224,7 @@ export class AgentConnection {
 
   readonly #wire = {
     send: (header: Record<string, unknown>, payload?: Uint8Array) => this.#send(header, payload),
+    post: (header: Record<string, unknown>) => this.#post(header),
     release: (stream: number) => {
       this.#readables.delete(stream);
       this.#writables.delete(stream);
@@ -231,6 +243,7 @@ export class AgentConnection {
       this.#pending.delete(id);
       done();
       reject(error);
+      this.#cancel(id);
     };
     const onAbort = () => abandon(cancelled(op));
     const timer =
@@ -249,6 +262,13 @@ export class AgentConnection {
     return done;
   }
 
+  /** Nobody waits for the answer any more: what the agent does for it ends. Its answer to this is of no interest. */
+  #cancel(request: number): void {
+    this.#lastId += 1;
+    // A connection that has ended says so to whoever waits; here nobody does.
+    this.#send({ id: this.#lastId, op: 'cancel', request })?.catch(() => undefined);
+  }
+
   /** Everything sent before the next turn of the event loop's microtasks ends leaves in one write. */
   #send(header: Record<string, unknown>, payload?: Uint8Array): Promise<void> | undefined {
     if (this.#failure !== undefined) return undefined;
@@ -264,6 +284,11 @@ export class AgentConnection {
     let room = true;
     for (const part of parts) room = this.#socket.write(part);
     return room ? undefined : this.#untilDrained();
+  }
+
+  /** Sends without waiting for room. */
+  #post(header: Record<string, unknown>, payload?: Uint8Array): void {
+    this.#send(header, payload)?.catch(() => undefined);
   }
 
   #untilDrained(): Promise<void> {
@@ -311,14 +336,23 @@ export class AgentConnection {
     signal.removeEventListener('abort', onAbort);
   }
 
-  #receive(bytes: Buffer): void {
+  #take(bytes: Buffer): void {
     if (this.#failure !== undefined) return;
+    this.#decoder.take(bytes);
+    if (this.#decoder.synchronised) this.#onSynchronised();
+  }
+
+  /** Handles the next frame; false when there is none. */
+  #step(): boolean {
+    if (this.#failure !== undefined) return false;
     try {
-      const frames = this.#decoder.push(bytes);
-      if (this.#decoder.synchronised) this.#onSynchronised();
-      for (const frame of frames) this.#frame(frame);
+      const frame = this.#decoder.next();
+      if (frame === undefined) return false;
+      this.#frame(frame);
+      return true;
     } catch (error) {
       this.#fail(isCryoboxError(error) ? error : gone(messageOf(error), error));
+      return false;
     }
   }
 
@@ -329,10 +363,7 @@ export class AgentConnection {
     } else if (typeof header.re === 'number') {
       this.#answer(header.re, header);
     } else if (header.ev === 'broken') {
-      throw new CryoboxError(
-        'internal',
-        `the agent did not understand the engine: ${String(header.message)}`,
-      );
+      throw brokenAgent(`it did not understand the engine: ${textOf(header.message)}`);
     } else {
       for (const listener of [...this.#listeners]) listener(header);
     }
@@ -356,15 +387,16 @@ export class AgentConnection {
       writable?.grant(header.credit);
     } else if (readable !== undefined) {
       if (!readable.accept(header.at, payload)) {
-        throw new CryoboxError('internal', `the agent sent data of stream ${id} out of turn`);
+        throw brokenAgent(`data of stream ${id} out of turn`);
       }
       if (header.end === true) readable.finish();
     }
   }
 
   /** Everything that waits for the agent learns at once that there is none. */
-  #fail(error: CryoboxError): void {
+  #fail(cause: CryoboxError): void {
     if (this.#failure !== undefined) return;
+    const error = this.#expected ?? cause;
     this.#failure = error;
     this.#socket.destroy();
     for (const pending of this.#pending.values()) pending.reject(error);
@@ -382,10 +414,46 @@ function cancelled(what: string): CryoboxError {
   return new CryoboxError('cancelled', `${what}: cancelled`);
 }
 
+/** What an agent reports. Whoever is root in a guest can speak in its place. */
+const agentCodes: ReadonlySet<string> = new Set<ErrorCode>([
+  'agent_mismatch',
+  'already_exists',
+  'archive_invalid',
+  'cancelled',
+  'command_not_executable',
+  'command_not_found',
+  'conflict',
+  'cwd_not_found',
+  'disk_full',
+  'execution_failed',
+  'invalid_argument',
+  'invalid_state',
+  'machine_failed',
+  'network_unavailable',
+  'not_found',
+  'payload_too_large',
+  'permission_denied',
+  'resource_exhausted',
+  'stopped',
+  'storage_error',
+  'timeout',
+  'unsupported',
+  'user_not_found',
+]);
+
+/** A text of the agent as it may stand in an error: with a path, and not much more. */
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value.slice(0, maxErrorText) : 'without a word';
+}
+
 function remoteError(value: unknown): CryoboxError {
-  const { code, message } = (typeof value === 'object' && value !== null ? value : {}) as Answer;
-  const text = typeof message === 'string' ? message : 'the agent reported an error without a message';
-  return new CryoboxError(typeof code === 'string' && isErrorCode(code) ? code : 'internal', text);
+  const { code, message, hint } = (typeof value === 'object' && value !== null ? value : {}) as Answer;
+  const text =
+    typeof message === 'string' ? textOf(message) : 'the agent reported an error without a message';
+  // It cannot speak for others: not for the server, the home or the caller.
+  const known =
+    typeof code === 'string' && isErrorCode(code) && agentCodes.has(code) ? code : 'agent_mismatch';
+  return new CryoboxError(known, text, typeof hint === 'string' ? { hint: textOf(hint) } : {});
 }
 
 async function connectSocket(path: string, signal: AbortSignal): Promise<Socket> {

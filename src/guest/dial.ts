@@ -4,7 +4,7 @@ import type { AgentConnection } from './connection.js';
 /** Where to connect inside the guest. */
 export interface DialOptions {
   readonly port: number;
-  /** Address inside the guest; default `127.0.0.1`. */
+  /** Address inside the guest; default `localhost`: 127.0.0.1 and, when nobody listens there, ::1. */
   readonly host?: string;
   readonly signal?: AbortSignal;
   /** Default 10,000. */

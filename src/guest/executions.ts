@@ -1,9 +1,23 @@
-import { CryoboxError } from '../errors.js';
+import type { z } from 'zod';
+import { CryoboxError, isCryoboxError } from '../errors.js';
+import {
+  brokenAgent,
+  checkedAnswer,
+  executionInfo,
+  executionPage,
+  exitEvent,
+  joinedExecution,
+  outputAnswer,
+} from './answers.js';
 import type { AgentConnection, Answer, RequestOptions } from './connection.js';
 import { GuestReadable, type GuestWritable } from './streams.js';
+import { sendWords } from './words.js';
 
 /** More than an agent keeps (docs/PROTOCOL.md, section 1): a guest that lists on and on is not followed. */
 const maxListed = 4096;
+
+/** What an agent keeps of an output, and what had come when nothing could be dropped (docs/PROTOCOL.md, section 6). */
+const maxKeptBytes = 1024 * 1024;
 
 /** What to run. */
 export interface ExecutionOptions {
@@ -33,33 +47,22 @@ export interface TerminalSize {
 }
 
 /** How an execution ended. */
-export interface ExecutionExit {
-  /** Exit code, or null when a signal ended it. */
-  readonly code: number | null;
-  /** Number of the signal, or null. */
-  readonly signal: number | null;
-  /** Its `timeoutMs` ended it. */
-  readonly timedOut: boolean;
-  /** By the guest's clock. */
-  readonly startedAtUnixMs: number;
-  readonly durationMs: number;
-}
+export type ExecutionExit = Readonly<Omit<z.infer<typeof exitEvent>, 'exec'>>;
 
 /** An execution as the agent lists it. */
-export interface ExecutionInfo extends Omit<ExecutionExit, 'durationMs'> {
-  readonly exec: string;
-  readonly pid: number;
-  readonly command: string;
-  readonly tty: boolean;
-  readonly state: 'running' | 'ended';
-  readonly attached: boolean;
-  readonly durationMs: number | null;
-}
+export type ExecutionInfo = Readonly<z.infer<typeof executionInfo>>;
 
 /** From where to take output when attaching again; offsets count bytes since the start. */
 export interface AttachOptions {
   readonly stdoutFrom?: number;
   readonly stderrFrom?: number;
+}
+
+/** What an agent keeps of one output. */
+export interface KeptOutput {
+  /** Offset of its first byte, counted from the first that was written. */
+  readonly at: number;
+  readonly bytes: Buffer;
 }
 
 /** What an attach found. */
@@ -146,14 +149,16 @@ interface Waiting {
 export class AgentExecutions {
   readonly #connection: AgentConnection;
   readonly #waiting = new Map<string, Waiting>();
+  readonly #endListeners = new Set<(id: string, exit: ExecutionExit) => void>();
 
   constructor(connection: AgentConnection) {
     this.#connection = connection;
     connection.onEvent((event) => this.#event(event));
-    void connection.closed.then((error) => {
+    const failAll = (error: CryoboxError): void => {
       for (const waiting of this.#waiting.values()) waiting.reject(error);
       this.#waiting.clear();
-    });
+    };
+    connection.closed.then(failAll, failAll);
   }
 
   /**
@@ -162,9 +167,10 @@ export class AgentExecutions {
    * `execution_failed`, `already_exists` for the id, `resource_exhausted`, and those of the connection.
    */
   async start(options: ExecutionOptions, request?: RequestOptions): Promise<Execution> {
-    const { id, stdin, ...args } = options;
+    const { id, stdin, argv, env, ...more } = options;
     const withStdin = stdin === true;
     const withStderr = (options.tty ?? null) === null;
+    const args = { ...more, ...(await sendWords(this.#connection, id, { argv, env }, request)) };
     return this.#join('exec.start', id, args, { withStdin, withStderr }, request);
   }
 
@@ -181,18 +187,41 @@ export class AgentExecutions {
   async list(options?: RequestOptions): Promise<ExecutionInfo[]> {
     const all: ExecutionInfo[] = [];
     for (let after = ''; ; ) {
-      const page = await this.#connection.request('exec.list', { after }, options);
-      const executions = page.executions as ExecutionInfo[];
-      all.push(...executions);
-      const last = executions.at(-1);
-      if (page.more !== true || last === undefined || all.length > maxListed) return all;
+      const answer = await this.#connection.request('exec.list', { after }, options);
+      const page = checkedAnswer(executionPage, answer, 'exec.list');
+      for (const each of page.executions) all.push(checkedAnswer(executionInfo, each, 'exec.list'));
+      const last = all.at(-1);
+      if (page.more !== true || page.executions.length === 0 || last === undefined || all.length > maxListed)
+        return all;
       after = last.exec;
     }
   }
 
+  /** Calls a listener when the main command has ended, attached or not (docs/PROTOCOL.md, section 6). */
+  onEnded(listener: (id: string, exit: ExecutionExit) => void): void {
+    this.#endListeners.add(listener);
+  }
+
+  /** What is kept of an output, whoever is attached. @throws CryoboxError `not_found`, and those of the connection. */
+  async output(id: string, output: 'stdout' | 'stderr', options: RequestOptions = {}): Promise<KeptOutput> {
+    const stream = this.#connection.newReadable();
+    const asked = this.#connection.request('exec.output', { exec: id, output, stream: stream.id }, options);
+    asked.catch((error: Error) => stream.destroy(error));
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    for await (const chunk of stream) {
+      chunks.push(chunk as Buffer);
+      bytes += (chunk as Buffer).length;
+      if (bytes > maxKeptBytes) throw brokenAgent(`more than ${maxKeptBytes} bytes of an output are kept`);
+    }
+    const { at } = checkedAnswer(outputAnswer, await asked, 'exec.output');
+    return { at, bytes: Buffer.concat(chunks) };
+  }
+
   /** One of them. @throws CryoboxError `not_found`. */
   async get(id: string, options?: RequestOptions): Promise<ExecutionInfo> {
-    return (await this.#connection.request('exec.get', { exec: id }, options)) as unknown as ExecutionInfo;
+    const answer = await this.#connection.request('exec.get', { exec: id }, options);
+    return checkedAnswer(executionInfo, answer, 'exec.get');
   }
 
   /** Sends a signal, by number or name, to the process group of an execution. */
@@ -237,22 +266,25 @@ export class AgentExecutions {
     const answered = this.#connection.request(op, { ...args, exec: id, ...streams }, request);
     const exit = this.#expectExit(id, stdin);
     try {
-      const answer = await answered;
-      const attached = attachedState(answer);
+      const answer = checkedAnswer(joinedExecution, await answered, op);
       startAt(answer, stdin, stdout, stderr);
-      const kept = <T extends GuestReadable | GuestWritable>(name: string, stream: T | undefined) =>
-        answer[name] === false ? this.#drop(stream) : stream;
+      const kept = <T extends GuestReadable | GuestWritable>(
+        name: 'stdin' | 'stdout' | 'stderr',
+        stream: T | undefined,
+      ) => (answer[name] === false ? this.#drop(stream) : stream);
+      const { stdoutDropped, stderrDropped, stdinAccepted = 0 } = answer;
       return new Execution(this.#connection, {
         id,
-        pid: Number(answer.pid),
+        pid: answer.pid,
         stdin: kept('stdin', stdin),
         stdout: kept('stdout', stdout) ?? stdout,
         stderr: kept('stderr', stderr),
         exit,
-        attached,
+        attached: { stdoutDropped, stderrDropped, stdinAccepted },
         release,
       });
     } catch (error) {
+      if (op === 'exec.start') this.#endAbandoned(id, error);
       for (const stream of [stdin, stdout, stderr]) {
         stream?.on('error', () => undefined);
         stream?.destroy();
@@ -260,6 +292,16 @@ export class AgentExecutions {
       this.#settle(id);
       throw error;
     }
+  }
+
+  /**
+   * Ends a command whose start nobody waits for any more. The agent takes requests up in their order: this reaches it
+   * after the start, whenever that is.
+   */
+  #endAbandoned(id: string, error: unknown): void {
+    if (!isCryoboxError(error, 'cancelled') && !isCryoboxError(error, 'timeout')) return;
+    // For as long as the connection lives; a start that never reached the agent has nothing to kill.
+    this.#connection.request('exec.kill', { exec: id }, { timeoutMs: 0 }).catch(() => undefined);
   }
 
   /** A stream that the execution does not have. */
@@ -285,36 +327,24 @@ export class AgentExecutions {
   }
 
   #event(event: Answer): void {
-    if (event.ev !== 'exit' || typeof event.exec !== 'string') return;
-    this.#settle(event.exec)?.resolve({
-      code: numberOrNull(event.code),
-      signal: numberOrNull(event.signal),
-      timedOut: event.timedOut === true,
-      startedAtUnixMs: Number(event.startedAtUnixMs),
-      durationMs: Number(event.durationMs),
-    });
+    if (event.ev === 'ended') {
+      const { exec, ...exit } = checkedAnswer(exitEvent, event, 'the end of the main command');
+      for (const listener of this.#endListeners) listener(exec, exit);
+      return;
+    }
+    if (event.ev !== 'exit') return;
+    const { exec, ...exit } = checkedAnswer(exitEvent, event, 'the end of an execution');
+    this.#settle(exec)?.resolve(exit);
   }
 }
 
-function numberOrNull(value: unknown): number | null {
-  return typeof value === 'number' ? value : null;
-}
-
-function attachedState(answer: Answer): AttachedState {
-  return {
-    stdoutDropped: Number(answer.stdoutDropped ?? 0),
-    stderrDropped: Number(answer.stderrDropped ?? 0),
-    stdinAccepted: Number(answer.stdinAccepted ?? 0),
-  };
-}
-
 function startAt(
-  answer: Answer,
+  answer: z.infer<typeof joinedExecution>,
   stdin: GuestWritable | undefined,
   stdout: GuestReadable,
   stderr: GuestReadable | undefined,
 ): void {
-  if (typeof answer.stdinAccepted === 'number') stdin?.startAt(answer.stdinAccepted);
-  if (typeof answer.stdoutAt === 'number') stdout.startAt(answer.stdoutAt);
-  if (typeof answer.stderrAt === 'number') stderr?.startAt(answer.stderrAt);
+  if (answer.stdinAccepted !== undefined) stdin?.startAt(answer.stdinAccepted);
+  if (answer.stdoutAt !== undefined) stdout.startAt(answer.stdoutAt);
+  if (answer.stderrAt !== undefined) stderr?.startAt(answer.stderrAt);
 }

@@ -1,26 +1,15 @@
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { z } from 'zod';
+import { parseJson } from '../base/json.js';
+import { Turns } from '../base/turns.js';
 import { CryoboxError } from '../errors.js';
+import { brokenAgent, checkedAnswer, fileInfo, linkAnswer, tarResult } from './answers.js';
 import type { AgentConnection, Answer, RequestOptions } from './connection.js';
 import type { GuestReadable } from './streams.js';
 
-/** What a file is. */
-type FileType = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo' | 'socket';
-
 /** A file as the guest describes it. */
-export interface FileInfo {
-  /** Last component of the path. Bytes that are not UTF-8 appear as the code units U+DC80 to U+DCFF. */
-  readonly name: string;
-  readonly type: FileType;
-  readonly size: number;
-  /** Permission bits, 0 to 0o7777. */
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly mtimeMs: number;
-  /** Where a symbolic link leads. */
-  readonly linkTarget: string | null;
-}
+export type FileInfo = Readonly<z.infer<typeof fileInfo>>;
 
 /** How a file is written. */
 export interface WriteFileOptions {
@@ -53,11 +42,7 @@ export interface UnpackOptions {
 }
 
 /** What was packed or unpacked. */
-export interface TarResult {
-  readonly entries: number;
-  /** Content bytes. */
-  readonly bytes: number;
-}
+export type TarResult = Readonly<z.infer<typeof tarResult>>;
 
 /** A tar stream from the guest, and what it held once it has been read to its end. */
 export interface PackStream {
@@ -67,6 +52,8 @@ export interface PackStream {
 
 /** A line of a listing: a name and a link target, each up to 4,096 bytes and escaped, fit by far. */
 const maxEntryBytes = 64 * 1024;
+/** An entry has eight members; agents of later releases may have some more. */
+const entryBounds = { maxValues: 64, maxDepth: 4 };
 
 /** Bytes to send. */
 export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -85,12 +72,13 @@ export class AgentFiles {
   /** Describes a file; `follow` looks behind a symbolic link. */
   async stat(path: string, options: { follow?: boolean } & RequestOptions = {}): Promise<FileInfo> {
     const { follow = false, ...request } = options;
-    return (await this.#call('fs.stat', { path, follow }, request)) as unknown as FileInfo;
+    return checkedAnswer(fileInfo, await this.#call('fs.stat', { path, follow }, request), 'fs.stat');
   }
 
   /** The entries of a directory, as they come, in no order. */
   async *list(path: string, options?: RequestOptions): AsyncGenerator<FileInfo, void> {
     const { stream, answer } = this.#download('fs.list', { path }, options);
+    const turns = new Turns();
     let rest = Buffer.alloc(0);
     for await (const chunk of stream) {
       const bytes: Buffer = Buffer.concat([rest, chunk as Buffer]);
@@ -98,13 +86,12 @@ export class AgentFiles {
       for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, start)) {
         yield parseEntry(bytes.toString('utf8', start, end));
         start = end + 1;
+        await turns.step();
       }
+      await turns.step();
       rest = Buffer.from(bytes.subarray(start));
       if (rest.length > maxEntryBytes) {
-        throw new CryoboxError(
-          'internal',
-          `the agent sent an entry of ${path} beyond ${maxEntryBytes} bytes`,
-        );
+        throw brokenAgent(`an entry of ${path} is beyond ${maxEntryBytes} bytes`);
       }
     }
     await answer;
@@ -127,7 +114,7 @@ export class AgentFiles {
   ): Promise<number> {
     const { signal, timeoutMs, payload: _, ...args } = options;
     const answer = await this.#upload('fs.write', { path, ...args }, source, { signal, timeoutMs });
-    return Number(answer.bytes);
+    return checkedAnswer(tarResult.pick({ bytes: true }), answer, 'fs.write').bytes;
   }
 
   /** Makes a directory; `recursive` also its parents, and one that exists is fine. */
@@ -179,14 +166,17 @@ export class AgentFiles {
 
   /** Where a symbolic link leads. */
   async readSymlink(path: string, options?: RequestOptions): Promise<string> {
-    return String((await this.#call('fs.readlink', { path }, options)).target);
+    const answer = await this.#call('fs.readlink', { path }, options);
+    return checkedAnswer(linkAnswer, answer, 'fs.readlink').target;
   }
 
   /** A file or tree as a tar stream. */
   pack(path: string, options: PackOptions & RequestOptions = {}): PackStream {
     const { signal, timeoutMs, payload: _, ...args } = options;
     const { stream, answer } = this.#download('tar.pack', { path, ...args }, { signal, timeoutMs });
-    const result = answer as unknown as Promise<TarResult>;
+    const result = answer.then((ok) => checkedAnswer(tarResult, ok, 'tar.pack'));
+    // Who stops reading does not ask for it.
+    result.catch(() => undefined);
     return { stream, result };
   }
 
@@ -198,7 +188,7 @@ export class AgentFiles {
   ): Promise<TarResult> {
     const { signal, timeoutMs, payload: _, ...args } = options;
     const answer = await this.#upload('tar.unpack', { path, ...args }, source, { signal, timeoutMs });
-    return answer as unknown as TarResult;
+    return checkedAnswer(tarResult, answer, 'tar.unpack');
   }
 
   #call(op: string, args: Record<string, unknown>, options?: RequestOptions): Promise<Answer> {
@@ -212,12 +202,19 @@ export class AgentFiles {
     options: RequestOptions = {},
   ): { stream: GuestReadable; answer: Promise<Answer> } {
     const stream = this.#connection.newReadable();
+    const left = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;
     const answer = this.#call(
       op,
       { ...args, stream: stream.id },
-      { ...options, timeoutMs: options.timeoutMs ?? 0 },
+      { ...options, signal, timeoutMs: options.timeoutMs ?? 0 },
     );
-    answer.catch((error: CryoboxError) => stream.fail(error));
+    // As in an upload.
+    answer.catch((error: CryoboxError) => stream.destroy(error));
+    // Who leaves before the end waits for no answer either: an agent that gives none is not waited for.
+    stream.once('close', () => {
+      if (!stream.readableEnded) left.abort();
+    });
     return { stream, answer };
   }
 
@@ -233,21 +230,31 @@ export class AgentFiles {
       { ...args, stream: stream.id },
       { ...options, timeoutMs: options.timeoutMs ?? 0 },
     );
-    answer.catch((error: CryoboxError) => stream.fail(error));
+    // Also resets the stream, unless that has ended: the agent may still wait for it.
+    answer.catch((error: CryoboxError) => stream.destroy(error));
     const sent = pipeline(source, stream);
-    const [answered, upload] = await Promise.allSettled([answer, sent]);
-    // The agent knows better than its closed stream why; but a source that failed is the reason itself.
-    if (upload.status === 'rejected' && !(upload.reason instanceof CryoboxError)) throw upload.reason;
-    if (answered.status === 'rejected') throw answered.reason;
-    if (upload.status === 'rejected') throw upload.reason;
-    return answered.value;
+    let broken: { readonly cause: unknown } | undefined;
+    sent.catch((cause: unknown) => {
+      if (!(cause instanceof CryoboxError)) broken = { cause };
+    });
+    try {
+      const answered = await answer;
+      await sent;
+      return answered;
+    } catch (error) {
+      // The agent knows better than its closed stream why; but a source that failed is the reason itself. A source
+      // that hangs is not waited for.
+      throw broken ? broken.cause : error;
+    }
   }
 }
 
 function parseEntry(line: string): FileInfo {
+  let entry: unknown;
   try {
-    return JSON.parse(line) as FileInfo;
+    entry = parseJson(line, entryBounds);
   } catch (cause) {
-    throw new CryoboxError('internal', 'the agent sent an entry that is not JSON', { cause });
+    throw brokenAgent('an entry of a directory is not JSON, or holds too much', cause);
   }
+  return checkedAnswer(fileInfo, entry, 'fs.list');
 }

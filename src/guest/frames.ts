@@ -2,7 +2,9 @@
  * Frames between engine and agent (docs/PROTOCOL.md, sections 2 and 3): u32 header length, u32 payload length, both
  * big-endian, a JSON object, raw bytes. A connection starts with a preamble of {@link magic} and a nonce.
  */
+import { parseJson } from '../base/json.js';
 import { CryoboxError } from '../errors.js';
+import { brokenAgent } from './answers.js';
 
 /** Largest JSON header: the agent refuses longer ones. It bounds argv and env of an execution. */
 export const maxHeaderBytes = 64 * 1024;
@@ -20,6 +22,8 @@ export interface Frame {
 }
 
 const prefixBytes = 8;
+/** A page of 200 executions, the largest header of an agent, has some 3,200 values, no deeper than four. */
+const headerBounds = { maxValues: 8192, maxDepth: 16 };
 
 /**
  * A frame as bytes: prefix and header in one buffer, the payload untouched in a second one when there is any.
@@ -64,32 +68,30 @@ export class FrameDecoder {
     return this.#expected === undefined;
   }
 
-  /**
-   * Takes bytes and returns the frames that are whole now.
-   * @throws CryoboxError `internal` when the bytes are no frames; the decoder is of no use after that.
-   */
-  push(piece: Buffer): Frame[] {
+  /** Takes bytes, of which {@link next} makes frames. */
+  take(piece: Buffer): void {
     this.#chunks.push(piece);
     this.#length += piece.length;
-    if (this.#expected !== undefined && !this.#seek(this.#expected)) return [];
-    const frames: Frame[] = [];
-    while (this.#length >= this.#needed) {
-      const frame = this.#next();
-      if (frame === undefined) break;
-      frames.push(frame);
-    }
-    return frames;
+    if (this.#expected !== undefined) this.#seek(this.#expected);
   }
 
-  #seek(expected: Buffer): boolean {
+  /**
+   * The next frame that is whole, if there is one.
+   * @throws CryoboxError `agent_mismatch` when the bytes are no frames; the decoder is of no use after that.
+   */
+  next(): Frame | undefined {
+    if (this.#expected !== undefined || this.#length < this.#needed) return undefined;
+    return this.#decode();
+  }
+
+  #seek(expected: Buffer): void {
     const bytes = this.#joined();
     const at = bytes.indexOf(expected);
     const from = at === -1 ? Math.max(0, bytes.length - expected.length + 1) : at + expected.length;
     this.#replace(bytes.subarray(from));
-    if (at === -1) return false;
+    if (at === -1) return;
     this.#expected = undefined;
     this.#needed = prefixBytes;
-    return true;
   }
 
   #joined(): Buffer {
@@ -102,16 +104,13 @@ export class FrameDecoder {
     this.#length = bytes.length;
   }
 
-  #next(): Frame | undefined {
+  #decode(): Frame | undefined {
     const bytes = this.#joined();
     this.#replace(bytes);
     const headerLength = bytes.readUInt32BE(0);
     const payloadLength = bytes.readUInt32BE(4);
     if (headerLength === 0 || headerLength > maxHeaderBytes || payloadLength > maxPayloadBytes) {
-      throw new CryoboxError(
-        'internal',
-        `the agent sent a frame with a header of ${headerLength} and a payload of ${payloadLength} bytes`,
-      );
+      throw brokenAgent(`a frame with a header of ${headerLength} and a payload of ${payloadLength} bytes`);
     }
     const bodyAt = prefixBytes + headerLength;
     const end = bodyAt + payloadLength;
@@ -128,12 +127,12 @@ export class FrameDecoder {
 function parseHeader(text: Buffer): Record<string, unknown> {
   let header: unknown;
   try {
-    header = JSON.parse(text.toString('utf8'));
+    header = parseJson(text.toString('utf8'), headerBounds);
   } catch (cause) {
-    throw new CryoboxError('internal', 'the agent sent a frame whose header is not JSON', { cause });
+    throw brokenAgent('a frame whose header is not JSON, or holds too much', cause);
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header)) {
-    throw new CryoboxError('internal', 'the agent sent a frame whose header is no object');
+    throw brokenAgent('a frame whose header is no object');
   }
   return header as Record<string, unknown>;
 }

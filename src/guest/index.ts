@@ -34,6 +34,11 @@ export class AgentClient {
     return this.#connection.hello;
   }
 
+  /** Whether the connection has ended: true before anybody who waited for an answer is told. */
+  get hasEnded(): boolean {
+    return this.#connection.hasEnded;
+  }
+
   /** Resolves, with the reason, when the connection has ended. Never rejects. */
   get closed(): Promise<CryoboxError> {
     return this.#connection.closed;
@@ -52,6 +57,11 @@ export class AgentClient {
     return this.#connection.hold({ timeoutMs });
   }
 
+  /** What everybody who waits is told when the connection ends, by whichever side; undefined: what ended it. */
+  endsWith(reason: CryoboxError | undefined): void {
+    this.#connection.endsWith(reason);
+  }
+
   /** Ends the connection; the machine and its executions go on. */
   close(): void {
     this.#connection.close();
@@ -61,8 +71,11 @@ export class AgentClient {
 export {
   Execution as GuestExecution,
   type ExecutionInfo as GuestExecutionInfo,
+  type KeptOutput,
 } from './executions.js';
-export type { FileInfo as GuestFileInfo } from './files.js';
+export type { FileInfo as GuestFileInfo, PackStream } from './files.js';
 export { buildInitramfs } from './initramfs.js';
+export { findKernel as readKernel } from './kernel.js';
+export { findOnDemandModules, onDemandVersion } from './on-demand.js';
 export type { GuestWritable } from './streams.js';
 export type { GuestMetrics, NetworkConfiguration } from './system.js';

@@ -12,6 +12,8 @@ const chunkBytes = 32 * 1024;
 export interface StreamWire {
   /** Queues a frame; the promise is there, and resolves, when the caller should wait before sending more. */
   send(header: Record<string, unknown>, payload?: Uint8Array): Promise<void> | undefined;
+  /** Queues a small frame that nobody waits for. */
+  post(header: Record<string, unknown>): void;
   /** The stream takes part no more. */
   release(stream: number): void;
 }
@@ -86,14 +88,14 @@ export class GuestReadable extends Readable {
     const granted = this.#received - this.readableLength + windowBytes;
     if (granted - this.#granted < creditStepBytes) return;
     this.#granted = granted;
-    void this.#wire.send({ s: this.id, credit: granted });
+    this.#wire.post({ s: this.id, credit: granted });
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (!this.#over) {
       this.#over = true;
       this.#wire.release(this.id);
-      void this.#wire.send({ s: this.id, reset: { code: 'cancelled', message: 'the reader has gone' } });
+      this.#wire.post({ s: this.id, reset: { code: 'cancelled', message: 'the reader has gone' } });
     }
     callback(error);
   }
@@ -123,6 +125,11 @@ export class GuestWritable extends Writable {
     this.#credit = at + windowBytes;
   }
 
+  /** Offset behind the last byte that the guest's process has taken, as far as the guest has said. */
+  get takenTo(): number {
+    return this.#credit - windowBytes;
+  }
+
   /** The guest takes bytes up to this offset. */
   grant(credit: unknown): void {
     if (typeof credit !== 'number' || credit <= this.#credit) return;
@@ -146,7 +153,7 @@ export class GuestWritable extends Writable {
   override _final(callback: (error?: Error | null) => void): void {
     if (!this.#over) {
       this.#over = true;
-      void this.#wire.send({ s: this.id, at: this.#sent, end: true });
+      this.#wire.post({ s: this.id, at: this.#sent, end: true });
       this.#wire.release(this.id);
     }
     callback();
@@ -156,7 +163,7 @@ export class GuestWritable extends Writable {
     if (!this.#over) {
       this.#over = true;
       this.#wire.release(this.id);
-      void this.#wire.send({ s: this.id, reset: { code: 'cancelled', message: 'the writer has gone' } });
+      this.#wire.post({ s: this.id, reset: { code: 'cancelled', message: 'the writer has gone' } });
     }
     this.#wake?.();
     callback(error);

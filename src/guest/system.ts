@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
+import { checkedAnswer, guestMetrics, mountStages, networkMetrics } from './answers.js';
 import type { AgentConnection, Answer, RequestOptions } from './connection.js';
 
 /** Entropy given to the guest's kernel with every renewal: twice the state of its generator. */
@@ -135,8 +136,31 @@ export class AgentSystem {
     return {
       timeUnixNs,
       run: typeof run === 'string' ? run : null,
-      stagesMs: (answer?.stagesMs ?? {}) as Record<string, number>,
+      stagesMs: checkedAnswer(mountStages, answer?.stagesMs ?? {}, 'root.mount'),
     };
+  }
+
+  /**
+   * Has the guest do what the start of a box does, on a disk that is thrown away: identity, mount and network; then
+   * executions can be started, in `/root`, where it is mounted. Ends with {@link leaveRehearsal}.
+   */
+  async rehearse(options: Required<Omit<ConfigureOptions, 'resetConnections'>>): Promise<void> {
+    const { identity, root, network } = options;
+    await Promise.all([
+      this.#call('identity.renew', { ...identity, timeUnixNs: nowUnixNs() }, {}, entropyBytes),
+      this.#call('root.rehearse', { ...root }),
+      this.#call('net.configure', { ...network }),
+    ]);
+  }
+
+  /** Unmounts the disk of a rehearsal, and makes certain that the kernel has it no more. */
+  async leaveRehearsal(): Promise<void> {
+    await this.#call('root.leave', {});
+  }
+
+  /** To be called when the disk's slot is empty again. Throws `storage_error` when something of the disk can still be read. */
+  async forgetRehearsal(): Promise<void> {
+    await this.#call('root.forget', {});
   }
 
   /**
@@ -191,7 +215,10 @@ export class AgentSystem {
 
   /** Figures of the guest. */
   async metrics(options?: RequestOptions): Promise<GuestMetrics> {
-    return (await this.#call('sys.metrics', {}, options)) as unknown as GuestMetrics;
+    const answer = await this.#call('sys.metrics', {}, options);
+    const { network } = checkedAnswer(guestMetrics, answer, 'sys.metrics');
+    for (const card of network) checkedAnswer(networkMetrics, card, 'sys.metrics');
+    return answer as unknown as GuestMetrics;
   }
 
   /** Destroys TCP connections that lead out of the machine; how many. @throws CryoboxError `unsupported`. */

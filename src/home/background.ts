@@ -1,12 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { open } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { connectUnix } from '../base/socket.js';
-import { type HomePaths, prepareHome } from '../engine/home.js';
-import { CryoboxError, errnoOf, isErrorCode } from '../errors.js';
+import type { Socket } from 'node:net';
+import { neededPackageFile } from '../base/package-files.js';
+import { startProcess } from '../base/process/index.js';
+import type { HomePaths } from '../engine/core/home.js';
+import { homeWarning, inspectHome, prepareHome } from '../engine/core/home-directory.js';
+import { ensureKernel } from '../engine/machines/kernel-fetch.js';
+import { CryoboxError, isErrorCode } from '../errors.js';
 
 /** What a background engine writes to its parent, one line of JSON, when it answers or has failed. */
 export interface ReadyMessage {
@@ -16,82 +15,80 @@ export interface ReadyMessage {
   readonly hint?: string;
 }
 
-/** File descriptor on which a background engine says that it is ready. */
-const readyFd = 3;
+/** How an engine in the background is started. */
+export interface BackgroundOptions {
+  /** Waiting machines per shape in use. @default 1 */
+  readonly poolSize?: number | undefined;
+  /** Told what speaks against the place of a home that is about to be made, and what the start waits for. */
+  readonly onWarning?: (text: string) => void;
+}
 
 /** Recovery of a home with many machines takes seconds; a busy host may need far longer. */
-const startTimeoutMs = 60_000;
-/** Two callers may start an engine at once; the one that lost the home waits this long between looks. */
-const retryDelayMs = 25;
+const startTimeoutMs = 120_000;
 
-/** Makes sure that an engine answers on the socket of a home, starting one in the background when there is none. */
-export async function ensureEngine(paths: HomePaths): Promise<void> {
-  const deadline = Date.now() + startTimeoutMs;
-  while (!(await answers(paths.socket))) {
-    if (Date.now() > deadline) {
-      throw new CryoboxError(
-        'engine_unavailable',
-        `no engine answers at ${paths.socket} after ${startTimeoutMs} ms`,
-      );
-    }
-    const message = await startEngine(paths);
-    if (message.ready) return;
-    if (message.code !== 'home_in_use') throw startFailure(message, paths);
-    await delay(retryDelayMs);
-  }
-}
+/** File descriptor on which a background engine says that it is ready: the channel of its start. */
+const readyFd = 3;
 
-/** Whether something listens on a unix socket. */
-export async function answers(socketPath: string): Promise<boolean> {
-  try {
-    (await connectUnix(socketPath)).destroy();
-    return true;
-  } catch (error) {
-    if (['ENOENT', 'ECONNREFUSED'].includes(errnoOf(error) ?? '')) return false;
-    throw error;
-  }
-}
-
-function startFailure(message: ReadyMessage, paths: HomePaths): CryoboxError {
+/**
+ * Starts an engine in the background, in a process of its own that outlives this one, and waits until it answers. False
+ * when another one has the home. Throws what opening an engine throws, `engine_unavailable` when it ends without a word.
+ */
+export async function startBackground(paths: HomePaths, options: BackgroundOptions = {}): Promise<boolean> {
+  const message = await spawnEngine(paths, options);
+  if (message.ready) return true;
+  if (message.code === 'home_in_use') return false;
   const code = message.code && isErrorCode(message.code) ? message.code : 'engine_unavailable';
-  return new CryoboxError(
+  throw new CryoboxError(
     code,
     message.message ?? `the engine ended while it started; see ${paths.engineLog}`,
-    {
-      hint: message.hint,
-    },
+    { hint: message.hint },
   );
 }
 
-async function startEngine(paths: HomePaths): Promise<ReadyMessage> {
+async function spawnEngine(
+  paths: HomePaths,
+  { poolSize, onWarning }: BackgroundOptions,
+): Promise<ReadyMessage> {
+  const warning = (await inspectHome(paths)) === 'home' ? undefined : await homeWarning(paths);
+  if (warning) onWarning?.(warning);
   await prepareHome(paths);
+  await ensureKernel((text) => onWarning?.(text));
   const log = await open(paths.engineLog, 'a', 0o600);
   try {
-    const command = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-    const child = spawn(process.execPath, [command, 'engine', 'run'], {
+    // The compiled program, also when this runs from sources.
+    const command = neededPackageFile('dist/cli/main.js');
+    const pool = poolSize === undefined ? [] : ['--pool-size', String(poolSize)];
+    const child = await startProcess(process.execPath, {
+      args: [command, 'engine', 'run', ...pool],
       cwd: '/',
-      detached: true,
-      stdio: ['ignore', log.fd, log.fd, 'pipe'],
+      session: true,
+      stdout: log.fd,
+      stderr: log.fd,
+      channel: true,
       env: { ...process.env, CRYOBOX_HOME: paths.root, CRYOBOX_READY_FD: String(readyFd) },
     });
-    return await readyMessage(child);
+    const late = setTimeout(() => child.kill('SIGKILL'), startTimeoutMs);
+    try {
+      return await readyMessage(child.channel);
+    } finally {
+      clearTimeout(late);
+      // It belongs to the home, not to who was the first to need it.
+      child.release();
+    }
   } finally {
     await log.close();
   }
 }
 
-async function readyMessage(child: ChildProcess): Promise<ReadyMessage> {
-  await Promise.race([
-    once(child, 'spawn'),
-    once(child, 'error').then(([error]) => Promise.reject(error as Error)),
-  ]);
-  const channel = child.stdio[readyFd] as Readable & { unref(): void };
+async function readyMessage(channel: Socket): Promise<ReadyMessage> {
   let text = '';
-  for await (const chunk of channel.setEncoding('utf8')) {
-    text += chunk as string;
-    if (text.includes('\n')) break;
+  try {
+    for await (const chunk of channel.setEncoding('utf8')) {
+      text += chunk as string;
+      if (text.includes('\n')) break;
+    }
+  } finally {
+    channel.destroy();
   }
-  channel.destroy();
-  child.unref();
   return text === '' ? { ready: false } : (JSON.parse(text) as ReadyMessage);
 }

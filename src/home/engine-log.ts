@@ -18,7 +18,9 @@ export async function capLog(path: string, maxBytes = defaultMaxBytes): Promise<
 
 /** Caps a log now and from then on, until it is disposed of. A log that cannot be capped goes on as it is. */
 export function keepLogSmall(path: string): Disposable {
-  const look = (): void => void capLog(path).catch(() => undefined);
+  const look = (): void => {
+    capLog(path).catch(() => undefined);
+  };
   look();
   const timer = setInterval(look, lookEveryMs).unref();
   return { [Symbol.dispose]: () => clearInterval(timer) };

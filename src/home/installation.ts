@@ -1,7 +1,12 @@
-import { cacheDirectory, findKernel, guestProgramPath } from '../engine/assets.js';
-import { defaultHome, homePaths } from '../engine/home.js';
+import { existsSync } from 'node:fs';
+import type { ResourceUse } from '../api/index.js';
+import { defaultHome, homePaths } from '../engine/core/home.js';
+import { cacheDirectory, findKernel, guestProgramPath } from '../engine/machines/assets.js';
 
-export { runDoctor } from '../engine/doctor/index.js';
+import { HomeLimits } from './limits.js';
+
+export { runDoctor } from '../install/doctor/index.js';
+export { setUpHost } from '../install/setup.js';
 
 /** Where everything is kept. Paths are given whether or not something is there; `cryobox doctor` checks. */
 export interface Installation {
@@ -13,6 +18,8 @@ export interface Installation {
   readonly agent: string;
   readonly netguard: string;
   readonly engineLog: string;
+  /** What is used and may be used, without commands; empty where there is no home that can be read. */
+  readonly uses: readonly ResourceUse[];
 }
 
 /** Where everything of a home, and of what all homes share, is kept. */
@@ -27,5 +34,11 @@ export async function installation(home = defaultHome()): Promise<Installation> 
     agent: guestProgramPath('cryobox-agent'),
     netguard: guestProgramPath('netguard.so'),
     engineLog: paths.engineLog,
+    uses: existsSync(paths.database) ? await usesOf(paths.root).catch(() => []) : [],
   };
+}
+
+async function usesOf(home: string): Promise<ResourceUse[]> {
+  await using limits = await HomeLimits.open(home);
+  return await limits.uses();
 }

@@ -1,16 +1,33 @@
-import { homePaths, prepareHome } from '../engine/home.js';
+import { randomBytes } from 'node:crypto';
+import { homePaths } from '../engine/core/home.js';
+import { prepareHome } from '../engine/core/home-directory.js';
 import { CryoboxError } from '../errors.js';
 import {
   type ApiKeyRecord,
   scopes as allScopes,
   isTenantPrefix,
+  type KeyForm,
   type KeyStore,
   newApiKey,
   type Scope,
 } from '../server/index.js';
-import { type ApiKeyRow, type Database, openDatabase } from '../store/index.js';
+import {
+  type ApiKeyRow,
+  type Database,
+  deleteApiKey,
+  everHadApiKeys,
+  findApiKey,
+  hasApiKeys,
+  insertApiKey,
+  keepTokenSeed,
+  listApiKeys,
+  openDatabase,
+} from '../store/index.js';
 
-export { defaultHome } from '../engine/home.js';
+export { defaultHome } from '../engine/core/home.js';
+
+/** 256 bits: nobody guesses what is made from it. */
+const tokenSeedBytes = 32;
 
 /** A key of the REST API; the key itself is nowhere kept. */
 export interface ApiKeyInfo {
@@ -32,6 +49,8 @@ export interface CreateKeyOptions {
   readonly scopes?: readonly string[];
   /** @default never expires */
   readonly expiresInMs?: number;
+  /** @default 'cryobox' */
+  readonly form?: KeyForm;
 }
 
 /** The keys of a home. Several processes may use them at once: the engine that asks, and the command that makes them. */
@@ -59,7 +78,7 @@ export class ApiKeys implements KeyStore, AsyncDisposable {
       );
     }
     const scopes = options.scopes ? options.scopes.map(toScope) : allScopes.filter((it) => it !== 'admin');
-    const { id, key, hash } = newApiKey();
+    const { id, key, hash } = newApiKey(options.form);
     const now = Date.now();
     const row: ApiKeyRow = {
       id,
@@ -70,28 +89,43 @@ export class ApiKeys implements KeyStore, AsyncDisposable {
       created_at: now,
       expires_at: expiresInMs === undefined ? null : now + expiresInMs,
     };
-    await this.#db.insertInto('api_keys').values(row).execute();
+    await insertApiKey(this.#db, row);
     return { ...toInfo(row), key };
+  }
+
+  /** Whether the home ever had a key, revoked ones included. */
+  async everMade(): Promise<boolean> {
+    return await everHadApiKeys(this.#db);
+  }
+
+  /** Whether there is a key that is not revoked; it may have expired. */
+  async exist(): Promise<boolean> {
+    return await hasApiKeys(this.#db);
   }
 
   /** Oldest first, expired ones too. */
   async list(): Promise<ApiKeyInfo[]> {
-    const rows = await this.#db.selectFrom('api_keys').selectAll().orderBy('created_at').execute();
-    return rows.map(toInfo);
+    return (await listApiKeys(this.#db)).map(toInfo);
   }
 
   /** Revokes a key at once. Throws `not_found`. */
   async remove(id: string): Promise<void> {
-    const { numDeletedRows } = await this.#db.deleteFrom('api_keys').where('id', '=', id).executeTakeFirst();
-    if (numDeletedRows === 0n) throw new CryoboxError('not_found', `No API key ${JSON.stringify(id)}`);
+    if (!(await deleteApiKey(this.#db, id)))
+      throw new CryoboxError('not_found', `No API key ${JSON.stringify(id)}`);
   }
 
   /** For the server: who a key's id stands for. */
   async find(id: string): Promise<ApiKeyRecord | undefined> {
-    const row = await this.#db.selectFrom('api_keys').selectAll().where('id', '=', id).executeTakeFirst();
+    const row = await findApiKey(this.#db, id);
     if (!row) return undefined;
     const { tenant, scopes, expiresAt, name } = toInfo(row);
     return { hash: row.hash, principal: { id, tenant, scopes, expiresAt, displayName: name ?? undefined } };
+  }
+
+  /** The secret of the home from which tokens of sandboxes are made; the same ever after. */
+  async tokenSeed(): Promise<Buffer> {
+    const value = await keepTokenSeed(this.#db, randomBytes(tokenSeedBytes).toString('hex'));
+    return Buffer.from(value, 'hex');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { CryoboxError, wrapHostError } from '../errors.js';
-import { hasZstd, zstdCompress } from './compress.js';
+import { hasZstd, zstdCompress } from '../formats/oci/compress.js';
+import { digestFrom, digestOf } from '../formats/oci/digest.js';
+import { mediaTypes } from '../formats/oci/documents.js';
+import { hostPlatform } from '../formats/oci/platform.js';
 import { type DebianRoot, debootstrap } from './debian-root.js';
-import { digestFrom, digestOf } from './digest.js';
-import { mediaTypes } from './documents.js';
 import { describeImage, type Image } from './image.js';
-import { hostPlatform } from './platform.js';
 import type { BlobStore } from './store.js';
 
 /** Options of {@link buildDebianImage}. */
@@ -14,6 +14,8 @@ export interface BuildDebianImageOptions extends DebianRoot {
   readonly store: BlobStore;
   /** Where the root is put together when run by root; emptied again. */
   readonly scratchDirectory: string;
+  /** Environment of every command, beside `PATH`. @default none */
+  readonly env?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
   /** Called with each line of what is under way. */
   readonly onProgress?: (message: string) => void;
@@ -45,7 +47,11 @@ export async function buildDebianImage(options: BuildDebianImageOptions): Promis
     const config = {
       created: new Date(epochSeconds * 1000).toISOString(),
       ...platform,
-      config: { Env: [`PATH=${path}`], Cmd: ['/bin/sh'], WorkingDir: '/' },
+      config: {
+        Env: Object.entries({ PATH: path, ...options.env }).map((each) => each.join('=')),
+        Cmd: ['/bin/sh'],
+        WorkingDir: '/',
+      },
       rootfs: { type: 'layers', diff_ids: [digestFrom(hash)] },
     };
     const configBytes = Buffer.from(JSON.stringify(config));

@@ -1,7 +1,6 @@
-import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
-import { promisify } from 'node:util';
-import { CryoboxError, errnoOf } from '../errors.js';
+import { runProcess, startProcess } from '../base/process/index.js';
+import { CryoboxError } from '../errors.js';
 
 /** What a Debian root is made of. */
 export interface DebianRoot {
@@ -11,6 +10,8 @@ export interface DebianRoot {
   readonly packages: readonly string[];
   /** Mirrors or whole `deb` lines. @default the host's own sources for the suite, else Debian's */
   readonly mirrors?: readonly string[];
+  /** Shell lines that finish the root directory, which is their `$1`; none of them is a caller's. @default none */
+  readonly hooks?: readonly string[];
   /** No file of the root is newer, in seconds since 1970. @default the begin of today, or SOURCE_DATE_EPOCH */
   readonly epochSeconds?: number;
 }
@@ -53,10 +54,13 @@ export async function* debootstrap(options: DebootstrapOptions): AsyncGenerator<
   check(options);
   const args = await buildArguments(options);
   const isRoot = process.getuid?.() === 0;
-  const child = spawn('mmdebstrap', args, {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    // Its own group: it runs apt, dpkg and tar, which have to end with it.
-    detached: true,
+  const child = await startProcess('mmdebstrap', {
+    args,
+    stdout: 'pipe',
+    stderr: 'pipe',
+    // It runs apt, dpkg and tar, which have to end with it.
+    session: true,
+    installHint: 'Install it: apt-get install mmdebstrap (and uidmap when not run by root).',
     // In a user name space another uid has to reach the directory, which a private home does not allow.
     env: {
       ...process.env,
@@ -64,23 +68,25 @@ export async function* debootstrap(options: DebootstrapOptions): AsyncGenerator<
       ...(isRoot ? { TMPDIR: options.scratchDirectory } : {}),
     },
   });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', (error) => reject(errnoOf(error) === 'ENOENT' ? missing(error) : error));
-    child.once('close', resolve);
-  });
-  ended.catch(() => undefined);
   const messages = keepMessages(child.stderr, options.onProgress);
-  const stop = (): void => void endGroup(child, ended);
+  // Politely first, so that it removes its directories; a full pipe would keep it from ending.
+  const end = async (): Promise<void> => {
+    child.stdout.resume();
+    await child.stop(endMs);
+  };
+  const stop = (): void => {
+    end().catch(() => undefined);
+  };
   options.signal?.addEventListener('abort', stop, { once: true });
   if (options.signal?.aborted) stop();
   try {
     yield* child.stdout as AsyncIterable<Buffer>;
-    const code = await ended;
+    const { code } = await child.closed;
     options.signal?.throwIfAborted();
     if (code !== 0) throw failure(messages);
   } finally {
     options.signal?.removeEventListener('abort', stop);
-    await endGroup(child, ended);
+    await end();
   }
 }
 
@@ -94,13 +100,14 @@ function check({ suite, packages, mirrors }: DebianRoot): void {
     if (!mirrorPattern.test(mirror)) refuse('mirror; write a URL or a deb line', mirror);
 }
 
-async function buildArguments({ suite, packages, mirrors }: DebianRoot): Promise<string[]> {
+async function buildArguments({ suite, packages, mirrors, hooks = [] }: DebianRoot): Promise<string[]> {
   return [
     '--variant=minbase',
     '--format=tar',
     ...(packages.length > 0 ? [`--include=${packages.join(',')}`] : []),
     ...dpkgOptions.map((option) => `--dpkgopt=${option}`),
     ...(await hostProxies()).map((option) => `--aptopt=${option}`),
+    ...hooks.map((line) => `--customize-hook=${line}`),
     suite,
     '-',
     ...(mirrors ?? (await hostSources(suite))),
@@ -132,8 +139,9 @@ async function hostProxies(): Promise<string[]> {
 /** Lines a program prints; none where it does not exist or fails. */
 async function query(command: string, args: readonly string[]): Promise<string[]> {
   try {
-    const { stdout } = await promisify(execFile)(command, args, { timeout: queryMs });
-    return stdout.split('\n').filter((line) => line !== '');
+    const { code, stdout } = await runProcess(command, { args, timeoutMs: queryMs });
+    const lines = code === 0 ? stdout.toString('utf8').split('\n') : [];
+    return lines.filter((line) => line !== '');
   } catch {
     return [];
   }
@@ -156,28 +164,6 @@ function keepMessages(stream: Readable, onProgress?: (message: string) => void):
   return kept;
 }
 
-/** Ends the program and its children: politely first, so that it removes its directories, then for certain. */
-async function endGroup(
-  child: ChildProcessByStdio<null, Readable, Readable>,
-  ended: Promise<unknown>,
-): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
-  killGroup(child.pid, 'SIGTERM');
-  // A full pipe would keep it from ending.
-  child.stdout.resume();
-  const timer = setTimeout(() => child.pid !== undefined && killGroup(child.pid, 'SIGKILL'), endMs);
-  await ended.catch(() => undefined);
-  clearTimeout(timer);
-}
-
-function killGroup(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-pid, signal);
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') throw error;
-  }
-}
-
 function failure(messages: readonly string[]): CryoboxError {
   const text = messages.filter((line) => !line.startsWith('I: ')).join('\n') || messages.join('\n');
   const isWrongName = /Unable to locate package|has no installation candidate|was not found/.test(text);
@@ -186,17 +172,6 @@ function failure(messages: readonly string[]): CryoboxError {
     `mmdebstrap failed:\n${text}`,
     {
       hint: 'Check the release, the package names and that the Debian mirror can be reached.',
-    },
-  );
-}
-
-function missing(cause: unknown): CryoboxError {
-  return new CryoboxError(
-    'config_error',
-    'mmdebstrap, which makes images from Debian packages, is not installed',
-    {
-      cause,
-      hint: 'Install it: apt-get install mmdebstrap (and uidmap when not run by root).',
     },
   );
 }

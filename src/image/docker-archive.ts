@@ -1,11 +1,11 @@
 /** Archives of `docker save` before it wrote OCI layouts (moby, "Docker Image Specification v1.2", "Combined Image JSON + Filesystem Changeset Format"). */
 import { z } from 'zod';
 import { CryoboxError } from '../errors.js';
-import { parseConfig } from './config.js';
-import { digestOf } from './digest.js';
-import { type ImageManifest, mediaTypes, parseDocument } from './documents.js';
+import { parseConfig } from '../formats/oci/config.js';
+import { digestOf } from '../formats/oci/digest.js';
+import { type ImageManifest, mediaTypes, parseDocument } from '../formats/oci/documents.js';
+import type { ImageFiles } from '../formats/oci/layout.js';
 import { describeImage } from './image.js';
-import type { ImageFiles } from './layout.js';
 import type { ImportedImage, ImportRequest } from './oci-layout.js';
 
 const manifestPath = 'manifest.json';

@@ -1,9 +1,9 @@
 import { CryoboxError } from '../errors.js';
-import type { LayerSource } from './base-disk.js';
-import { type ImageConfig, parseConfig } from './config.js';
-import { type Descriptor, type ImageManifest, parseIndexOrManifest } from './documents.js';
-import type { ImageLimits } from './limits.js';
-import { formatPlatform, type Platform, platformMatches } from './platform.js';
+import type { LayerSource } from '../formats/oci/base-disk.js';
+import { type ImageConfig, parseConfig } from '../formats/oci/config.js';
+import { type Descriptor, type ImageManifest, parseIndexOrManifest } from '../formats/oci/documents.js';
+import type { ImageLimits } from '../formats/oci/limits.js';
+import { formatPlatform, type Platform, platformMatches } from '../formats/oci/platform.js';
 import type { BlobStore } from './store.js';
 
 /** How deep indexes may point at indexes; images have one level. */

@@ -3,13 +3,14 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { readFully } from '../base/files.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
-import { decompress } from './decompress.js';
+import { decompress } from '../formats/oci/decompress.js';
+import { openImageFiles } from '../formats/oci/layout.js';
+import { defaultLimits, type ImageLimits } from '../formats/oci/limits.js';
+import { hostPlatform, type Platform } from '../formats/oci/platform.js';
 import { importDockerArchive, isDockerArchive } from './docker-archive.js';
-import { openImageFiles } from './layout.js';
-import { defaultLimits, type ImageLimits } from './limits.js';
 import { type ImportedImage, type ImportRequest, importOciLayout, isOciLayout } from './oci-layout.js';
-import { hostPlatform, type Platform } from './platform.js';
 import type { BlobStore } from './store.js';
 
 /** Options of {@link importImage}. */
@@ -94,7 +95,8 @@ async function isCompressedFile(path: string): Promise<boolean> {
   if (!facts?.isFile()) return false;
   const handle = await open(path, 'r');
   try {
-    const { buffer } = await handle.read(Buffer.alloc(4), 0, 4, 0);
+    const buffer = Buffer.alloc(4);
+    await readFully(handle, buffer, 0);
     return ['1f8b', '28b5', '425a', 'fd37'].includes(buffer.toString('hex', 0, 2));
   } finally {
     await handle.close();

@@ -1,14 +1,5 @@
-export { buildBaseDisk, type LayerSource } from './base-disk.js';
 export { buildDebianImage } from './build.js';
-export type { ImageConfig } from './config.js';
-export { buildEmptyDisk } from './empty-disk.js';
 export { type Image, layerSources, loadImage } from './image.js';
 export { importImage } from './import.js';
-export { defaultLimits as defaultImageLimits } from './limits.js';
-export { parsePlatform } from './platform.js';
-export type { PullRegistry } from './pull/clients.js';
-export { pullToDisk } from './pull/pull-to-disk.js';
-export { Puller, type PullProgress } from './pull/puller.js';
-export { readRegistrySettings } from './pull/settings-file.js';
-export { formatReference, parseReference, shortRepository } from './reference.js';
+export { debianContents } from './recipes.js';
 export { BlobStore } from './store.js';

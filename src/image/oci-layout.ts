@@ -1,11 +1,11 @@
 /** OCI image layouts (OCI image spec, "Image Layout"). */
 import { CryoboxError } from '../errors.js';
-import { digestOf, hexOf } from './digest.js';
-import { type Descriptor, parseIndex } from './documents.js';
+import { digestOf, hexOf } from '../formats/oci/digest.js';
+import { type Descriptor, parseIndex } from '../formats/oci/documents.js';
+import type { ImageFiles } from '../formats/oci/layout.js';
+import type { ImageLimits } from '../formats/oci/limits.js';
+import type { Platform } from '../formats/oci/platform.js';
 import { chooseManifest, type DocumentReader, describeImage, type Image } from './image.js';
-import type { ImageFiles } from './layout.js';
-import type { ImageLimits } from './limits.js';
-import type { Platform } from './platform.js';
 import type { BlobStore } from './store.js';
 
 const indexPath = 'index.json';
@@ -61,6 +61,7 @@ export async function importOciLayout(files: ImageFiles, request: ImportRequest)
   for (const { digest, sizeBytes } of image.layers) {
     await store.put(digest, {
       sizeBytes,
+      signal,
       open: (offset) => files.open(blobPath(digest), offset, signal),
       onProgress: (bytes) => onProgress?.({ digest, bytes, totalBytes: sizeBytes }),
     });

@@ -1,17 +1,25 @@
 /**
- * Blobs by digest in a directory: `blobs/sha256/HEX` is complete, verified and durable; `partial/HEX` is a download to be
- * resumed and `partial/new-*` a blob whose digest is not known yet. A blob appears by a rename after an fsync, so nothing
- * incomplete ever has a complete one's name.
+ * Blobs by digest in a directory: `blobs/sha256/HEX` is complete, verified and durable, `partial/` holds what is not
+ * (parts.ts). A blob appears by a rename after an fsync, so nothing incomplete ever has a complete one's name.
  */
-import { createHash, type Hash, randomUUID } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join, relative } from 'node:path';
-import { ifExists, syncDirectory } from '../base/files.js';
+import { createHash, type Hash } from 'node:crypto';
+import { type BigIntStats, createReadStream } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { LRUCache } from 'lru-cache';
+import { ifExists, syncDirectory, writeFully } from '../base/files.js';
+import { KeyedMutex } from '../base/mutex.js';
+import { isOwnFolder, ownEntries } from '../base/own-entries.js';
 import { CryoboxError, isCryoboxError, wrapHostError } from '../errors.js';
-import { digestFrom, digestOf, hexOf, isDigest } from './digest.js';
+import { digestFrom, digestOf, hexOf, isDigest } from '../formats/oci/digest.js';
+import { dropParts, isPartName, leavePart, ownPart, takePart, unknownPart } from './parts.js';
 
 const readChunkBytes = 256 * 1024;
+/** Blobs whose last look is remembered: a few hundred bytes each. One that is forgotten is hashed once more. */
+const maxRemembered = 10_000;
+
+/** One writer of a blob at a time, by its path, over all stores of this process. */
+const writing = new KeyedMutex();
 
 /** A complete blob. */
 export interface StoredBlob {
@@ -41,13 +49,22 @@ export interface PutBlobOptions {
   readonly resumable?: boolean;
   /** Called with the bytes written so far, those of an earlier call included. */
   readonly onProgress?: (bytes: number) => void;
+  /** Ends the wait for another writer of the same blob, and the look at one that is there. */
+  readonly signal?: AbortSignal;
 }
 
-/** A content-addressed directory. One process owns it. */
+const blobName = /^[0-9a-f]{64}$/;
+
+/**
+ * A content-addressed directory. A blob is written by one caller at a time; others wait and then find it. What is found
+ * is believed when this process has written or hashed it and it has not been touched since.
+ */
 export class BlobStore {
   readonly #directory: string;
   readonly #blobs: string;
   readonly #partials: string;
+  /** Marks of the files whose content was seen to have their digest. */
+  readonly #verified = new LRUCache<string, string>({ max: maxRemembered });
 
   /** Uses `directory`, which is made on the first write. */
   constructor(directory: string) {
@@ -61,9 +78,22 @@ export class BlobStore {
     return join(this.#blobs, hexOf(digest));
   }
 
-  /** Length of a blob, or undefined when it is not there. */
-  async size(digest: string): Promise<number | undefined> {
-    return (await ifExists(stat(this.path(digest))))?.size;
+  /**
+   * Length of a blob whose content has its digest, or undefined when there is none: one that was damaged is as none, and
+   * the next {@link BlobStore.put} replaces it. Reads the whole blob when it was not seen yet or has been touched.
+   */
+  async verifiedSize(digest: string, signal?: AbortSignal): Promise<number | undefined> {
+    const path = this.path(digest);
+    const facts = await ifExists(stat(path, { bigint: true }));
+    if (!facts) return undefined;
+    const mark = markOf(facts);
+    if (this.#verified.get(digest) !== mark) {
+      const hash = createHash('sha256');
+      const bytes = await ifExists(hashFile(path, hash, signal));
+      if (bytes === undefined || digestFrom(hash) !== digest) return undefined;
+      this.#verified.set(digest, mark);
+    }
+    return Number(facts.size);
   }
 
   /** A blob's bytes. The iteration fails with ENOENT when it is not there. */
@@ -73,7 +103,7 @@ export class BlobStore {
 
   /** A small blob as a whole, verified. Throws `image_not_found`, `image_refused` over `limitBytes`, `image_invalid`. */
   async readDocument(digest: string, limitBytes: number): Promise<Buffer> {
-    const size = await this.size(digest);
+    const size = (await ifExists(stat(this.path(digest))))?.size;
     if (size === undefined)
       throw new CryoboxError('image_not_found', `the blob ${digest} is not in the store`);
     if (size > limitBytes)
@@ -95,25 +125,30 @@ export class BlobStore {
   }
 
   /**
-   * Stores a blob under a known digest, verified while it streams; does nothing when it is there.
-   * Throws `image_invalid` for a wrong digest or length, `disk_full`, or what the source throws.
+   * Stores a blob under a known digest, verified while it streams; does nothing when it is there and undamaged. Waits
+   * for another writer of the same blob. Throws `image_invalid` for a wrong digest or length, `disk_full`, `cancelled`,
+   * or what the source throws.
    */
   async put(digest: string, options: PutBlobOptions): Promise<StoredBlob> {
-    const present = await this.size(digest);
-    if (present !== undefined) return { digest, sizeBytes: present };
-    const partial = join(this.#partials, hexOf(digest));
-    return await this.#write(partial, options, digest);
+    const { signal } = options;
+    const write = async (): Promise<StoredBlob> => {
+      const present = await this.verifiedSize(digest, signal);
+      if (present !== undefined) return { digest, sizeBytes: present };
+      return await this.#write(ownPart(hexOf(digest)), options, digest);
+    };
+    return await writing.run(this.path(digest), write, signal);
   }
 
   /** Stores a blob whose digest shows only at its end. */
   async putUnknown(options: Omit<PutBlobOptions, 'resumable'>): Promise<StoredBlob> {
-    return await this.#write(join(this.#partials, `new-${randomUUID()}`), options);
+    return await this.#write(unknownPart(), options);
   }
 
   /** Removes a blob and what was begun of it; does nothing when there is none. */
   async remove(digest: string): Promise<void> {
+    this.#verified.delete(digest);
     await rm(this.path(digest), { force: true });
-    await rm(join(this.#partials, hexOf(digest)), { force: true });
+    await dropParts(this.#partials, hexOf(digest));
   }
 
   /** Digests of all complete blobs. */
@@ -122,12 +157,17 @@ export class BlobStore {
     return names.map((name) => `sha256:${name}`).filter(isDigest);
   }
 
-  /** All files of the store: complete blobs, which have a digest, and parts of others. */
+  /**
+   * All files of the store: complete blobs, which have a digest, and parts of others. Files that this class did not make
+   * are none of them, nor is what lies behind a symbolic link.
+   */
   async files(): Promise<StoredFile[]> {
     const files: StoredFile[] = [];
+    for (const folder of [this.#directory, dirname(this.#blobs)]) if (!(await isOwnFolder(folder))) return [];
     for (const folder of [this.#blobs, this.#partials]) {
-      for (const name of (await ifExists(readdir(folder))) ?? []) {
-        const facts = await ifExists(stat(join(folder, name)));
+      const isOurs = folder === this.#blobs ? (name: string) => blobName.test(name) : isPartName;
+      for (const name of await ownEntries(folder, isOurs)) {
+        const facts = await ifExists(lstat(join(folder, name)));
         if (!facts) continue;
         const digest = folder === this.#blobs ? `sha256:${name}` : undefined;
         files.push({
@@ -146,12 +186,15 @@ export class BlobStore {
     await rm(join(this.#directory, name), { force: true });
   }
 
-  async #write(partial: string, options: PutBlobOptions, digest?: string): Promise<StoredBlob> {
+  /** Writes a blob under the name of a part and gives it its own in the end. */
+  async #write(name: string, options: PutBlobOptions, digest?: string): Promise<StoredBlob> {
     await mkdir(this.#partials, { recursive: true, mode: 0o700 });
     await mkdir(this.#blobs, { recursive: true, mode: 0o700 });
-    let keep = false;
+    const partial = join(this.#partials, name);
+    const resumed = options.resumable === true && digest !== undefined ? hexOf(digest) : undefined;
+    if (resumed !== undefined) await takePart(this.#partials, resumed);
     try {
-      const handle = await open(partial, options.resumable ? 'a+' : 'w+', 0o600);
+      const handle = await open(partial, resumed === undefined ? 'w+' : 'a+', 0o600);
       try {
         return await this.#fill(handle, partial, options, digest);
       } finally {
@@ -161,10 +204,11 @@ export class BlobStore {
       // A broken connection is worth resuming; wrong content and a full disk are not.
       const wrapped = wrapHostError(error, 'cannot store a blob', 'storage_error');
       const isWrong = isCryoboxError(error, 'image_invalid') || wrapped.code === 'disk_full';
-      keep = options.resumable === true && !isWrong && (await hasContent(partial));
+      if (resumed !== undefined && !isWrong && (await hasContent(partial)))
+        await leavePart(this.#partials, resumed);
       throw wrapped.code === 'disk_full' ? wrapped : error;
     } finally {
-      if (!keep) await rm(partial, { force: true });
+      await rm(partial, { force: true });
     }
   }
 
@@ -175,7 +219,7 @@ export class BlobStore {
     digest?: string,
   ): Promise<StoredBlob> {
     const hash = createHash('sha256');
-    let length = await hashExisting(partial, hash);
+    let length = await hashFile(partial, hash);
     const { sizeBytes, onProgress } = options;
     if (sizeBytes !== undefined && length > sizeBytes) throw wrongLength(digest, sizeBytes, length);
     if (sizeBytes === undefined || length < sizeBytes) {
@@ -183,9 +227,7 @@ export class BlobStore {
         length += chunk.length;
         if (sizeBytes !== undefined && length > sizeBytes) throw wrongLength(digest, sizeBytes, length);
         hash.update(chunk);
-        for (let done = 0; done < chunk.length; ) {
-          done += (await handle.write(chunk, done, chunk.length - done, null)).bytesWritten;
-        }
+        await writeFully(handle, chunk, null);
         onProgress?.(length);
       }
     }
@@ -197,6 +239,8 @@ export class BlobStore {
     await handle.sync();
     await rename(partial, this.path(actual));
     await syncDirectory(this.#blobs);
+    this.#verified.set(actual, markOf(await handle.stat({ bigint: true })));
+    await dropParts(this.#partials, hexOf(actual));
     return { digest: actual, sizeBytes: length };
   }
 }
@@ -205,11 +249,16 @@ async function hasContent(path: string): Promise<boolean> {
   return ((await ifExists(stat(path)))?.size ?? 0) > 0;
 }
 
-async function hashExisting(path: string, hash: Hash): Promise<number> {
+/** What changes whenever a file is written, replaced or renamed: nothing but the kernel sets the time of change. */
+function markOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+}
+
+/** Hashes a file and returns its length. */
+async function hashFile(path: string, hash: Hash, signal?: AbortSignal): Promise<number> {
   let length = 0;
-  for await (const chunk of createReadStream(path, {
-    highWaterMark: readChunkBytes,
-  }) as AsyncIterable<Buffer>) {
+  const stream = createReadStream(path, { highWaterMark: readChunkBytes, signal });
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
     hash.update(chunk);
     length += chunk.length;
   }

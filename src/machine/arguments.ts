@@ -13,6 +13,10 @@ export const machineFiles = {
   deviceState: 'device.state',
   pagerLog: 'pager.log',
   guard: 'guard.so',
+  gateway: 'gateway',
+  gatewayLog: 'gateway.log',
+  gatewaySocket: 'gateway.sock',
+  cardSocket: 'net.sock',
 } as const;
 
 /** The disks of every box; the name is that of the block node that the guest's device reads. */
@@ -30,21 +34,27 @@ export type RamSource =
   /** No file: for memory that a page server supplies. */
   | 'anonymous';
 
+/**
+ * Where a machine's network card leads: `open`: to QEMU's user-mode network; `closed`: there too, and nowhere from there;
+ * `gateway`: to a socket that a gateway connects to (src/network).
+ */
+export type Card = 'open' | 'closed' | 'gateway';
+
 /** What a machine is started as. */
 export interface MachineSpec {
   readonly shape: MachineShape;
   readonly accelerator: Accelerator;
   readonly ram: RamSource;
-  readonly outbound: boolean;
+  readonly card: Card;
   /** Boots this kernel; absent: waits for an incoming state. */
   readonly boot?: { readonly kernelPath: string; readonly initramfsPath: string };
 }
 
-/** File descriptor of the first control session, inherited from the engine. */
-export const controlFd = 3;
+/** File descriptor of the first control session, inherited from the engine: the channel of its start. */
+const controlFd = 3;
 
 /** MAC address of every golden machine; the agent sets a box's own after a restore. */
-const goldenMac = '52:54:00:cb:00:01';
+export const goldenMac = '52:54:00:cb:00:01';
 
 /**
  * The command line of QEMU. The device list and its order are what a saved device state fits: changing them makes
@@ -97,16 +107,21 @@ function diskDevices(): string[] {
   return (['guest', 'disk'] satisfies DiskSlot[]).flatMap((slot) => slotDevice(slot));
 }
 
+/** Name of the node that an empty slot reads: zeroes. */
+export function emptyNode(slot: DiskSlot | VolumeSlot): string {
+  return `${slot}-empty`;
+}
+
 function slotDevice(slot: DiskSlot | VolumeSlot, more = ''): string[] {
   return [
     // The device reads a raw node whose child is exchanged before the state is loaded.
-    ...['-blockdev', `driver=null-co,node-name=${slot}-empty,size=${diskSlotBytes},read-zeroes=on`],
-    ...['-blockdev', `driver=raw,node-name=${slot},file=${slot}-empty`],
+    ...['-blockdev', `driver=null-co,node-name=${emptyNode(slot)},size=${diskSlotBytes},read-zeroes=on`],
+    ...['-blockdev', `driver=raw,node-name=${slot},file=${emptyNode(slot)}`],
     ...['-device', `virtio-blk-pci,id=${slot}-device,drive=${slot},serial=${slot}${more}`],
   ];
 }
 
-function otherDevices({ outbound }: MachineSpec): string[] {
+function otherDevices({ card }: MachineSpec): string[] {
   return [
     ...['-chardev', `socket,id=agent,path=${machineFiles.agentSocket},server=on,wait=off`],
     ...[
@@ -115,13 +130,20 @@ function otherDevices({ outbound }: MachineSpec): string[] {
       '-device',
       'virtserialport,chardev=agent,name=cryobox.agent',
     ],
-    ...['-netdev', `user,id=network,ipv6=off,net=10.0.2.0/24,restrict=${outbound ? 'off' : 'on'}`],
+    ...['-netdev', backend(card)],
     ...['-device', `virtio-net-pci,id=nic,netdev=network,mac=${goldenMac},romfile=`],
     ...['-object', 'rng-builtin,id=entropy', '-device', 'virtio-rng-pci,id=rng,rng=entropy'],
     ...['-device', 'vmgenid,guid=auto,id=generation'],
     // One queue, however many processors: most of these stay empty, and each queue takes memory of the guest.
     ...volumeSlots.flatMap((slot) => slotDevice(slot, ',num-queues=1')),
   ];
+}
+
+function backend(card: Card): string {
+  if (card === 'gateway') {
+    return `stream,id=network,server=on,addr.type=unix,addr.path=${machineFiles.cardSocket}`;
+  }
+  return `user,id=network,ipv6=off,net=10.0.2.0/24,restrict=${card === 'open' ? 'off' : 'on'}`;
 }
 
 function kernel(spec: MachineSpec, boot: NonNullable<MachineSpec['boot']>): string[] {

@@ -1,5 +1,16 @@
-import type { DiskSlot } from './arguments.js';
+import { z } from 'zod';
+import { parseJson } from '../base/json.js';
+import { type DiskSlot, emptyNode } from './arguments.js';
 import type { QmpClient } from './qmp.js';
+
+/** A description has a dozen values for each layer of a chain, each in the one above it. */
+const descriptionBounds = { maxValues: 16_384, maxDepth: 1024 };
+
+const namedNode = z.object({ 'node-name': z.string().optional() });
+const blockInfo = z.object({
+  inserted: z.object({ 'node-name': z.string(), image: z.object({ filename: z.string() }) }).optional(),
+});
+const nodeDescription = z.object({ file: z.unknown().optional(), filename: z.string().optional() });
 
 /** One file of a disk's chain, as it is named in the machine's private directory. */
 export interface DiskNode {
@@ -48,6 +59,16 @@ export async function attachDisk(qmp: QmpClient, slot: DiskSlot, chain: DiskChai
     qmp.execute('blockdev-reopen', { options: [{ driver: 'raw', 'node-name': slot, file: backing }] }),
   );
   await Promise.all(added);
+}
+
+/** Takes a disk out of its slot, which is empty again then. Nothing in the guest may have it any more. */
+export async function detachDisk(qmp: QmpClient, slot: DiskSlot, chain: DiskChain): Promise<void> {
+  await qmp.execute('blockdev-reopen', {
+    options: [{ driver: 'raw', 'node-name': slot, file: emptyNode(slot) }],
+  });
+  for (const { id } of [...chain].reverse()) {
+    await qmp.execute('blockdev-del', { 'node-name': nodeName(slot, id) });
+  }
 }
 
 /** One head to be replaced by an overlay on it. */
@@ -108,7 +129,7 @@ export interface BackingChange {
  */
 export async function replaceBacking(qmp: QmpClient, slot: DiskSlot, change: BackingChange): Promise<void> {
   const { head, backing, old } = change;
-  const nodes = await qmp.execute<{ 'node-name'?: string }[]>('query-named-block-nodes', { flat: true });
+  const nodes = await qmp.queryList('query-named-block-nodes', namedNode, { flat: true });
   const open = new Set(nodes.map((node) => node['node-name']));
   const backingName = nodeName(slot, backing.id);
   if (!open.has(backingName)) await qmp.execute('blockdev-add', nodeOptions(backing, slot, null, true));
@@ -121,7 +142,7 @@ export async function replaceBacking(qmp: QmpClient, slot: DiskSlot, change: Bac
 
 /** Ids of the files that a machine has open as the heads of its disks. */
 export async function activeHeads(qmp: QmpClient): Promise<Partial<Record<DiskSlot, string>>> {
-  const devices = await qmp.execute<BlockInfo[]>('query-block');
+  const devices = await qmp.queryList('query-block', blockInfo);
   const heads: Partial<Record<DiskSlot, string>> = {};
   for (const { inserted } of devices) {
     const slot = inserted?.['node-name'];
@@ -134,16 +155,16 @@ export async function activeHeads(qmp: QmpClient): Promise<Partial<Record<DiskSl
 /** QEMU describes a node as `json:` and its options; the head is what the files lead to, beside its backing files. */
 function headOf(description: string): string | undefined {
   if (!description.startsWith('json:')) return undefined;
-  let node = JSON.parse(description.slice('json:'.length)) as NodeDescription | undefined;
-  while (node && node.filename === undefined) node = node.file;
-  return node?.filename;
-}
-
-interface NodeDescription {
-  readonly file?: NodeDescription;
-  readonly filename?: string;
-}
-
-interface BlockInfo {
-  readonly inserted?: { readonly 'node-name': string; readonly image: { readonly filename: string } };
+  let node: unknown;
+  try {
+    node = parseJson(description.slice('json:'.length), descriptionBounds);
+  } catch {
+    return undefined;
+  }
+  for (;;) {
+    const { data } = nodeDescription.safeParse(node);
+    if (!data) return undefined;
+    if (data.filename !== undefined) return data.filename;
+    node = data.file;
+  }
 }

@@ -4,12 +4,16 @@ import { connectUnix } from '../base/socket.js';
 
 /** What is kept of a console: enough for a kernel's last words, and a guest cannot fill the disk with it. */
 const consoleBytes = 64 * 1024;
+/** Enough for the kernel's last line. */
+const tailLength = 256;
 
 /** The last output of a machine's serial console, kept in memory. */
 export class ConsoleLog {
   readonly #chunks: Buffer[] = [];
   #bytes = 0;
   #socket: Socket | undefined;
+  #tail = '';
+  #onTail: ((tail: string) => void) | undefined;
 
   /** Reads the console until the machine ends. */
   async follow(socketPath: string): Promise<void> {
@@ -29,6 +33,11 @@ export class ConsoleLog {
     await writeFile(path, this.text(), { mode: 0o600 });
   }
 
+  /** Calls back with the last 256 characters whenever something was written. */
+  onTail(listener: (tail: string) => void): void {
+    this.#onTail = listener;
+  }
+
   close(): void {
     this.#socket?.destroy();
   }
@@ -36,6 +45,8 @@ export class ConsoleLog {
   #add(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#bytes += chunk.length;
+    this.#tail = (this.#tail + chunk.toString('latin1')).slice(-tailLength);
+    this.#onTail?.(this.#tail);
     for (
       let first = this.#chunks[0];
       first && this.#bytes - first.length >= consoleBytes;

@@ -1,5 +1,7 @@
 export {
+  type Card,
   type DiskSlot,
+  goldenMac,
   type MachineSpec,
   machineFiles,
   qemuArguments,
@@ -12,14 +14,23 @@ export {
   type BackingChange,
   type DiskChain,
   type DiskNode,
+  detachDisk,
   type HeadSwitch,
   makeReadOnly,
   replaceBacking,
   switchHeads,
 } from './block.js';
-export type { MachineUser } from './launch.js';
+export { lastWords, type MachineUser, machineFailure } from './launch.js';
 export { Machine, type MachineFile } from './machine.js';
-export { hostBootId, identify, isAlive, killProcess, type ProcessIdentity } from './process.js';
+export {
+  endProcess,
+  hostBootId,
+  identify,
+  isAlive,
+  killProcess,
+  machinesBelow,
+  type ProcessIdentity,
+} from './process.js';
 export { findQemu, type QemuBinary } from './qemu.js';
 export { QmpClient } from './qmp.js';
 export {

@@ -1,11 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chown, open, readFile } from 'node:fs/promises';
-import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { faultPoint } from '../base/faults.js';
-import { CryoboxError, messageOf } from '../errors.js';
-import { controlFd, type MachineSpec, machineFiles, qemuArguments } from './arguments.js';
+import { openFileLimits } from '../base/open-files.js';
+import { type StartedProcess, startProcess } from '../base/process/index.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
+import { type MachineSpec, machineFiles, qemuArguments } from './arguments.js';
 import { identify, type ProcessIdentity } from './process.js';
 import { QmpClient } from './qmp.js';
 
@@ -26,76 +25,85 @@ export interface LaunchOptions {
   readonly timeoutMs: number;
 }
 
-/** A QEMU that answers. */
+/** A QEMU that answers. It goes on when this process ends; until then whoever has it has to end it. */
 export interface LaunchedQemu {
   readonly process: ProcessIdentity;
+  readonly child: StartedProcess;
   readonly qmp: QmpClient;
 }
 
-/** Limits of the QEMU process: no core dumps of guest memory, and files enough for deep disk chains and sockets. */
-const resourceLimits = ['--core=0', '--nofile=1024:1024'];
+/** Files that QEMU may open: enough for deep disk chains and sockets. */
+const openFiles = 1024;
 
 /** What is kept of QEMU's own messages in an error. */
 const stderrTailBytes = 4096;
 
 /**
  * Starts QEMU in its private directory and waits for its control session. It outlives this process.
- * Throws `machine_failed` with QEMU's words when it ends or does not answer in time.
+ * Throws `machine_failed` with QEMU's words when it ends or does not answer in time, `config_error` when prlimit is
+ * missing, `resource_exhausted` when the host is at a limit; nothing runs then.
  */
 export async function launchQemu(options: LaunchOptions): Promise<LaunchedQemu> {
   faultPoint('machine.launch:before');
-  const child = await spawnQemu(options);
+  await using child = await startQemu(options);
   faultPoint('machine.launch:after');
-  const exited = once(child, 'exit').then(([code, signal]: unknown[]) => `it ended with ${code ?? signal}`);
+  const ended = child.exited.then(({ code, signal }) => `it ended with ${signal ?? code}`);
   try {
-    const pid = await spawned(child);
-    const channel = child.stdio[controlFd] as Socket;
     const qmp = await Promise.race([
-      QmpClient.attach(channel, options.timeoutMs),
-      exited.then((how) => Promise.reject(new CryoboxError('machine_failed', how))),
+      QmpClient.attach(child.channel, options.timeoutMs),
+      ended.then((how) => Promise.reject(new CryoboxError('machine_failed', how))),
     ]);
-    await requireGuard(options, pid);
-    const process = await identify(pid);
-    if (!process) throw new CryoboxError('machine_failed', await exited);
-    child.unref();
-    return { process, qmp };
+    await requireGuard(options, child.pid);
+    const process = await identify(child.pid);
+    if (!process) throw new CryoboxError('machine_failed', await ended);
+    child.release();
+    return { process, child, qmp };
   } catch (error) {
-    child.kill('SIGKILL');
-    const words = await stderrTail(options.directory);
-    throw new CryoboxError(
-      'machine_failed',
-      `cannot start QEMU: ${messageOf(error)}${words ? `\n${words}` : ''}`,
-      {
-        cause: error,
-      },
-    );
+    if (isCryoboxError(error, 'resource_exhausted')) throw error;
+    throw machineFailure('cannot start QEMU', error, await lastWords(options.directory));
   }
 }
 
-async function spawnQemu({ spec, qemuPath, directory, user }: LaunchOptions): Promise<ChildProcess> {
+async function startQemu({ spec, qemuPath, directory, user }: LaunchOptions): Promise<StartedProcess> {
   if (user) await chown(directory, user.uid, user.gid);
   const stderr = await open(join(directory, machineFiles.stderr), 'a', 0o600);
   try {
     // The working directory is entered before the user changes, so a home that others cannot reach stays so:
     // the machine sees this one directory of it, by relative names.
-    return spawn('prlimit', [...resourceLimits, '--', qemuPath, ...qemuArguments(spec)], {
+    return await startProcess('prlimit', {
+      args: [...resourceLimits(), '--', qemuPath, ...qemuArguments(spec)],
       cwd: directory,
-      detached: true,
-      stdio: ['ignore', stderr.fd, stderr.fd, 'pipe'],
+      session: true,
+      stdout: stderr.fd,
+      stderr: stderr.fd,
+      channel: true,
       env: { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C', LD_PRELOAD: `./${machineFiles.guard}` },
-      ...(user ?? {}),
+      user,
     });
   } finally {
     await stderr.close();
   }
 }
 
-async function spawned(child: ChildProcess): Promise<number> {
-  if (child.pid === undefined) {
-    const [error] = (await once(child, 'error')) as [Error];
-    throw error;
-  }
-  return child.pid;
+/** No core dumps of guest memory; as many open files as are needed, or as this process may give. */
+function resourceLimits(): string[] {
+  const files = Math.min(openFiles, openFileLimits().hard);
+  return ['--core=0', `--nofile=${files}:${files}`];
+}
+
+/**
+ * The error of a QEMU that ended, with its last words: `resource_exhausted` when they say, in the C library's words, that
+ * the host gave it no thread or memory; else `machine_failed`.
+ */
+export function machineFailure(what: string, cause: unknown, words: string): CryoboxError {
+  const message = `${what}: ${messageOf(cause)}${words ? `\n${words}` : ''}`;
+  const atLimit = /Resource temporarily unavailable|Cannot allocate memory/.test(words);
+  return new CryoboxError(atLimit ? 'resource_exhausted' : 'machine_failed', message, {
+    cause,
+    ...(atLimit
+      ? { hint: 'Stop or pause what is not needed, or raise the limit of processes or memory.' }
+      : {}),
+  });
 }
 
 /** The loader only warns of a library it cannot preload; without the guard the machine must not run. */
@@ -105,7 +113,8 @@ async function requireGuard({ directory }: LaunchOptions, pid: number): Promise<
   throw new CryoboxError('machine_failed', `QEMU runs without ${machineFiles.guard} from ${directory}`);
 }
 
-async function stderrTail(directory: string): Promise<string> {
+/** The end of what the QEMU of a directory wrote on its standard error. */
+export async function lastWords(directory: string): Promise<string> {
   const text = await readFile(join(directory, machineFiles.stderr), 'utf8').catch(() => '');
   return text.slice(-stderrTailBytes).trim();
 }

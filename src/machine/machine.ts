@@ -1,10 +1,11 @@
 import { chmod, chown, link, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf, wrapHostError } from '../errors.js';
 import { type MachineSpec, machineFiles } from './arguments.js';
 import { ConsoleLog } from './console.js';
 import { launchQemu, type MachineUser } from './launch.js';
-import { isAlive, killProcess, type ProcessIdentity } from './process.js';
+import { endProcess, isAlive, type ProcessIdentity, untilEnded } from './process.js';
 import { QmpClient } from './qmp.js';
 
 /** A file a machine may open, hard-linked into its directory. */
@@ -31,6 +32,8 @@ export interface MachineLaunch {
 
 /** Starting QEMU takes some 30 ms; a busy host may need far longer. */
 const launchTimeoutMs = 20_000;
+/** QEMU closes its control session a moment before it has ended. */
+const endGraceMs = 1_000;
 
 /** One QEMU process, its private directory and its control session. */
 export class Machine {
@@ -39,28 +42,47 @@ export class Machine {
   readonly qmp: QmpClient;
   readonly console = new ConsoleLog();
   readonly user: MachineUser | undefined;
+  /**
+   * Resolves when QEMU's process has ended, for whatever reason: only then its disks are nobody's. Never rejects; does not
+   * resolve after {@link disconnect}.
+   */
+  readonly exited: Promise<void>;
+  readonly #ended: Promise<void>;
+  #isConnected = true;
 
   private constructor(
     directory: string,
     process: ProcessIdentity,
     qmp: QmpClient,
-    user: MachineUser | undefined,
+    { user, ended }: { readonly user: MachineUser | undefined; readonly ended: Promise<void> },
   ) {
     this.directory = directory;
     this.process = process;
     this.qmp = qmp;
     this.user = user;
+    this.#ended = ended;
+    this.exited = this.#watch();
   }
 
-  /** Starts QEMU. Nothing is left behind when it fails: `machine_failed`, `disk_full`. */
+  /**
+   * Starts QEMU. Throws `machine_failed`, `disk_full`, `config_error` when a program is missing, `resource_exhausted` when
+   * the host is at a limit. Nothing is left behind then, no process either.
+   */
   static async launch(options: MachineLaunch): Promise<Machine> {
     const { directory, user } = options;
     try {
       await mkdir(directory, { mode: 0o700 });
       for (const file of options.files) await place(directory, file, user);
       const timeoutMs = options.timeoutMs ?? launchTimeoutMs;
-      const launched = await launchQemu({ ...options, timeoutMs });
-      return await Machine.#opened(directory, launched.process, launched.qmp, user);
+      const { process, child, qmp } = await launchQemu({ ...options, timeoutMs });
+      const ended = child.exited.then(() => undefined);
+      try {
+        return await Machine.#opened(new Machine(directory, process, qmp, { user, ended }));
+      } catch (error) {
+        child.kill();
+        await endProcess(process, ended);
+        throw error;
+      }
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
       throw wrapHostError(error, 'starting a machine', 'machine_failed');
@@ -70,23 +92,30 @@ export class Machine {
   /** Takes over a machine that an earlier engine started. Throws `machine_failed` when it does not answer. */
   static async adopt(directory: string, process: ProcessIdentity, user?: MachineUser): Promise<Machine> {
     const qmp = await QmpClient.connect(join(directory, machineFiles.qmpSocket));
-    return await Machine.#opened(directory, process, qmp, user);
+    // Nobody tells of the end of a process that another one started; it is looked at from when its session ends.
+    const ended = qmp.closed.then(() => untilEnded(process));
+    return await Machine.#opened(new Machine(directory, process, qmp, { user, ended }));
   }
 
-  static async #opened(
-    directory: string,
-    process: ProcessIdentity,
-    qmp: QmpClient,
-    user: MachineUser | undefined,
-  ): Promise<Machine> {
-    const machine = new Machine(directory, process, qmp, user);
-    await machine.console.follow(join(directory, machineFiles.consoleSocket));
-    return machine;
+  static async #opened(machine: Machine): Promise<Machine> {
+    try {
+      await machine.console.follow(join(machine.directory, machineFiles.consoleSocket));
+      return machine;
+    } catch (error) {
+      machine.disconnect();
+      throw wrapHostError(error, 'following the console of a machine', 'machine_failed');
+    }
   }
 
-  /** Resolves when QEMU has ended, for whatever reason. */
-  get exited(): Promise<void> {
-    return this.qmp.closed;
+  /** A machine whose control session has ended can do nothing more for its box: it is ended, so that another one can. */
+  async #watch(): Promise<void> {
+    await this.qmp.closed;
+    if (!this.#isConnected) return await new Promise(() => undefined);
+    const ended = this.#ended.then(() => true);
+    const inTime = await Promise.race([ended, delay(endGraceMs, false, { ref: false })]);
+    // Whatever keeps it from ending: until it has, its disks are its own.
+    if (!inTime) await endProcess(this.process, this.#ended).catch(() => undefined);
+    await this.#ended;
   }
 
   /** The socket the agent is reached through. */
@@ -114,10 +143,12 @@ export class Machine {
     await this.qmp.execute('stop');
   }
 
-  /** Ends QEMU at once, and removes its directory. The files linked into it stay where they are. */
+  /**
+   * Ends QEMU at once, waits for its end, and removes its directory. The files linked into it stay where they are. Throws
+   * `machine_failed` when the process does not end; everything is left as it is then.
+   */
   async kill(): Promise<void> {
-    await killProcess(this.process);
-    await this.qmp.closed;
+    await endProcess(this.process, this.#ended);
     await this.release();
   }
 
@@ -129,13 +160,14 @@ export class Machine {
 
   /** Lets go of the machine; it goes on. */
   disconnect(): void {
+    this.#isConnected = false;
     this.console.close();
     this.qmp.close();
   }
 
-  /** Whether the process of an adopted or launched machine still lives. */
+  /** Whether the process lives and can be told what to do. */
   async isAlive(): Promise<boolean> {
-    return await isAlive(this.process);
+    return this.qmp.isOpen && (await isAlive(this.process));
   }
 }
 

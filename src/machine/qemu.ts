@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import { CryoboxError, messageOf } from '../errors.js';
+import { environmentValue } from '../base/environment.js';
+import { runProcess } from '../base/process/index.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { hostArchitecture } from './shape.js';
 
 /** The QEMU of this host. */
@@ -20,14 +20,17 @@ const probeTimeoutMs = 10_000;
  * Throws `config_error` when there is none, or it is older than 7.2.
  */
 export async function findQemu(): Promise<QemuBinary> {
-  const path = process.env.CRYOBOX_QEMU ?? hostArchitecture().qemuBinary;
+  const path = environmentValue('CRYOBOX_QEMU') ?? hostArchitecture().qemuBinary;
   let output: string;
   try {
-    output = (await promisify(execFile)(path, ['--version'], { timeout: probeTimeoutMs })).stdout;
+    const { stdout, stderr } = await runProcess(path, { args: ['--version'], timeoutMs: probeTimeoutMs });
+    // What is no QEMU has no version, and says why on its standard error.
+    output = stdout.toString('utf8') || stderr;
   } catch (error) {
+    if (isCryoboxError(error, 'resource_exhausted')) throw error;
     throw new CryoboxError('config_error', `cannot run ${path}: ${messageOf(error)}`, {
       cause: error,
-      hint: 'Install QEMU (Debian: apt-get install qemu-system-x86), or point CRYOBOX_QEMU at it.',
+      hint: 'Install QEMU, which `npx cryobox setup` does, or point CRYOBOX_QEMU at one.',
     });
   }
   const version = /version (\S+(?: \([^)]*\))?)/.exec(output)?.[1];

@@ -1,5 +1,8 @@
 import type { Socket } from 'node:net';
+import { z } from 'zod';
 import { faultPoint } from '../base/faults.js';
+import { parseJson } from '../base/json.js';
+import { readInTurns } from '../base/read-in-turns.js';
 import { connectUnix } from '../base/socket.js';
 import { CryoboxError, messageOf } from '../errors.js';
 
@@ -9,8 +12,27 @@ export interface QmpEvent {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** Longest answer accepted, so that a broken peer cannot fill memory; `query-qmp-schema` is about 200 KiB. */
-const maxLineBytes = 4 * 1024 * 1024;
+/** What is waited for. */
+export interface QmpWait {
+  /** Named in errors. */
+  readonly what: string;
+  readonly accept: (event: QmpEvent) => boolean;
+  /** @default 20000 */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Longest line accepted, so that a QEMU that was taken over cannot fill memory or keep everybody waiting: reading one
+ * takes milliseconds. The longest of a sound one describe long chains of disks and have some hundred KiB.
+ */
+const maxLineBytes = 2 * 1024 * 1024;
+const lineBounds = { maxValues: 65_536, maxDepth: 256 };
+/** Pieces of a line that are kept apart before they are joined. */
+const maxPieces = 1024;
+/** Characters of QEMU's words that an error tells. */
+const maxErrorText = 4096;
+/** Items of a list; machines have a dozen disks, each a chain of layers. */
+const maxItems = 4096;
 /** Commands answer within milliseconds; a QEMU that takes this long hangs. */
 const defaultTimeoutMs = 20_000;
 
@@ -21,25 +43,31 @@ interface Pending {
   readonly timer: NodeJS.Timeout;
 }
 
-interface QmpMessage {
-  readonly QMP?: unknown;
-  readonly event?: string;
-  readonly data?: Record<string, unknown>;
-  readonly id?: number;
-  readonly return?: unknown;
-  readonly error?: { readonly class: string; readonly desc: string };
-}
+/** What QEMU sends (QMP specification, section 2), as far as it is looked at. */
+const qmpMessage = z.object({
+  QMP: z.unknown().optional(),
+  event: z.string().max(256).optional(),
+  data: z.record(z.string(), z.unknown()).optional(),
+  id: z.unknown().optional(),
+  return: z.unknown().optional(),
+  error: z.object({ class: z.string(), desc: z.string() }).optional(),
+});
 
 /** A QMP session with one QEMU (QEMU Machine Protocol Specification). */
 export class QmpClient implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
+  /** Called once, when the session ends. */
+  readonly #closers = new Set<(error: CryoboxError) => void>();
   readonly #greeted: Promise<void>;
   #greet: () => void = () => undefined;
   #failGreeting: (error: Error) => void = () => undefined;
-  #buffered: Buffer[] = [];
-  #bufferedBytes = 0;
+  /** Pieces of a line whose end has not come. */
+  #pieces: Buffer[] = [];
+  #pieceBytes = 0;
+  /** What has come and was not looked at. */
+  #rest: Buffer = Buffer.alloc(0);
   #nextId = 1;
   #closedBy: CryoboxError | undefined;
   /** Resolves when the session has ended, for whatever reason. */
@@ -52,14 +80,21 @@ export class QmpClient implements AsyncDisposable {
       this.#failGreeting = reject;
     });
     this.#greeted.catch(() => undefined);
+    const received = readInTurns(socket, {
+      take: (chunk) => {
+        this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+      },
+      step: () => this.#step(),
+    });
     this.closed = new Promise((resolve) => {
-      socket.once('close', () => {
-        this.#end(new CryoboxError('machine_failed', 'QEMU closed its control socket'));
-        resolve();
-      });
+      socket.once('close', () =>
+        received.afterwards(() => {
+          this.#end(new CryoboxError('machine_failed', 'QEMU closed its control socket'));
+          resolve();
+        }),
+      );
     });
     socket.on('error', (error) => this.#end(failure(`QEMU's control socket failed: ${messageOf(error)}`)));
-    socket.on('data', (chunk: Buffer) => this.#take(chunk));
   }
 
   /** Connects, waits for the greeting and leaves capability negotiation. Throws `machine_failed`. */
@@ -96,19 +131,31 @@ export class QmpClient implements AsyncDisposable {
    * Runs a command and returns what it returns. Throws `machine_failed` with QEMU's words, or when the session ends;
    * `timeout` when there is no answer in time (default 20 s).
    */
-  execute<T = unknown>(command: string, args: object = {}, options: { timeoutMs?: number } = {}): Promise<T> {
+  execute(command: string, args: object = {}, options: { timeoutMs?: number } = {}): Promise<unknown> {
     if (this.#closedBy) return Promise.reject(this.#closedBy);
     const id = this.#nextId++;
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
-    return new Promise<T>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
         reject(new CryoboxError('timeout', `QEMU did not answer ${command} within ${timeoutMs} ms`));
       }, timeoutMs);
-      this.#pending.set(id, { command, resolve: resolve as (value: unknown) => void, reject, timer });
+      this.#pending.set(id, { command, resolve, reject, timer });
       faultPoint('qmp:before');
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });
+  }
+
+  /** Asks a question. Throws as {@link execute}, and `machine_failed` for an answer of another shape than `answer`. */
+  async query<T>(command: string, answer: z.ZodType<T>, args: object = {}): Promise<T> {
+    return checked(command, answer, await this.execute(command, args));
+  }
+
+  /** Asks for a list of `item`, as {@link query}. */
+  async queryList<T>(command: string, item: z.ZodType<T>, args: object = {}): Promise<T[]> {
+    const list = await this.query(command, z.array(z.unknown()).max(maxItems), args);
+    // One by one: the first wrong one ends it, and thousands of wrong ones would take long.
+    return list.map((each) => checked(command, item, each));
   }
 
   /** Calls `listener` for each event until the returned function is called. */
@@ -117,56 +164,46 @@ export class QmpClient implements AsyncDisposable {
     return () => this.#listeners.delete(listener);
   }
 
-  /** The first event that `accept` takes. Rejects with `timeout`, or `machine_failed` when the session ends. */
-  waitFor(
-    what: string,
-    accept: (event: QmpEvent) => boolean,
-    timeoutMs = defaultTimeoutMs,
-  ): Promise<QmpEvent> {
-    return new Promise((resolve, reject) => {
-      const finish = (act: () => void): void => {
-        off();
-        clearTimeout(timer);
-        act();
-      };
-      const off = this.onEvent((event) => {
-        if (accept(event)) finish(() => resolve(event));
-      });
-      const timer = setTimeout(
-        () =>
-          finish(() =>
-            reject(new CryoboxError('timeout', `QEMU did not report ${what} within ${timeoutMs} ms`)),
-          ),
-        timeoutMs,
-      );
-      void this.closed.then(() => finish(() => reject(this.#closedBy ?? failure('the session ended'))));
-    });
+  /** Whether the session goes on. */
+  get isOpen(): boolean {
+    return this.#closedBy === undefined;
   }
 
-  /** Events from now on; ends with the session. */
-  async *events(): AsyncGenerator<QmpEvent, void, void> {
-    const queue: QmpEvent[] = [];
-    let wake: () => void = () => undefined;
-    let open = true;
-    const off = this.onEvent((event) => {
-      queue.push(event);
-      wake();
-    });
-    void this.closed.then(() => {
-      open = false;
-      wake();
+  /** Why the session has ended; undefined while it goes on. */
+  get closedBy(): CryoboxError | undefined {
+    return this.#closedBy;
+  }
+
+  /**
+   * Runs `cause` and resolves with the first event that `accept` takes, which may come before `cause` is done. Rejects
+   * with what `cause` throws, with `timeout`, or `machine_failed` when the session ends; it waits for nothing then.
+   */
+  async waitFor(
+    { what, accept, timeoutMs = defaultTimeoutMs }: QmpWait,
+    cause: () => Promise<unknown>,
+  ): Promise<QmpEvent> {
+    if (this.#closedBy) throw this.#closedBy;
+    let stop: () => void = () => undefined;
+    const seen = new Promise<QmpEvent>((resolve, reject) => {
+      const off = this.onEvent((event) => {
+        if (accept(event)) resolve(event);
+      });
+      const timer = setTimeout(
+        () => reject(new CryoboxError('timeout', `QEMU did not report ${what} within ${timeoutMs} ms`)),
+        timeoutMs,
+      );
+      this.#closers.add(reject);
+      stop = () => {
+        off();
+        clearTimeout(timer);
+        this.#closers.delete(reject);
+      };
     });
     try {
-      while (open || queue.length > 0) {
-        const event = queue.shift();
-        if (event) yield event;
-        else
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-      }
+      const [event] = await Promise.all([seen, cause()]);
+      return event;
     } finally {
-      off();
+      stop();
     }
   }
 
@@ -189,30 +226,41 @@ export class QmpClient implements AsyncDisposable {
       pending.reject(new CryoboxError(error.code, `${pending.command}: ${error.message}`, { cause: error }));
     }
     this.#pending.clear();
+    for (const close of this.#closers) close(error);
+    this.#closers.clear();
     this.#socket.destroy();
   }
 
-  #take(chunk: Buffer): void {
-    let rest = chunk;
-    for (let newline = rest.indexOf(10); newline >= 0; newline = rest.indexOf(10)) {
-      const line = Buffer.concat([...this.#buffered, rest.subarray(0, newline)]).toString('utf8');
-      this.#buffered = [];
-      this.#bufferedBytes = 0;
-      rest = rest.subarray(newline + 1);
-      if (line.trim() !== '') this.#line(line);
+  /** Handles the next line; false when none is whole. */
+  #step(): boolean {
+    if (this.#closedBy) return false;
+    const newline = this.#rest.indexOf(10);
+    const piece = newline === -1 ? this.#rest : this.#rest.subarray(0, newline);
+    this.#pieceBytes += piece.length;
+    if (this.#pieceBytes > maxLineBytes) {
+      this.#end(failure(`QEMU sent a line over ${maxLineBytes} bytes`));
+      return false;
     }
-    if (rest.length === 0) return;
-    this.#buffered.push(rest);
-    this.#bufferedBytes += rest.length;
-    if (this.#bufferedBytes > maxLineBytes) this.#end(failure(`QEMU sent a line over ${maxLineBytes} bytes`));
+    if (piece.length > 0) this.#pieces.push(piece);
+    if (newline === -1) {
+      this.#rest = Buffer.alloc(0);
+      if (this.#pieces.length > maxPieces) this.#pieces = [Buffer.concat(this.#pieces)];
+      return false;
+    }
+    this.#rest = this.#rest.subarray(newline + 1);
+    const line = Buffer.concat(this.#pieces).toString('utf8');
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+    if (line.trim() !== '') this.#line(line);
+    return true;
   }
 
   #line(line: string): void {
-    let message: QmpMessage;
+    let message: z.infer<typeof qmpMessage>;
     try {
-      message = JSON.parse(line) as QmpMessage;
+      message = qmpMessage.parse(parseJson(line, lineBounds));
     } catch (error) {
-      this.#end(failure(`QEMU sent no JSON: ${line.slice(0, 80)}`, error));
+      this.#end(failure(`QEMU sent what is no message: ${line.slice(0, 80)}`, error));
       return;
     }
     if (message.QMP !== undefined) this.#greet();
@@ -222,19 +270,25 @@ export class QmpClient implements AsyncDisposable {
     } else this.#answer(message);
   }
 
-  #answer(message: QmpMessage): void {
-    const pending = message.id === undefined ? undefined : this.#pending.get(message.id);
-    if (!pending || message.id === undefined) return;
+  #answer(message: z.infer<typeof qmpMessage>): void {
+    const pending = typeof message.id === 'number' ? this.#pending.get(message.id) : undefined;
+    if (!pending || typeof message.id !== 'number') return;
     this.#pending.delete(message.id);
     clearTimeout(pending.timer);
     if (message.error) {
       const { class: kind, desc } = message.error;
-      pending.reject(refusal(`QEMU refused ${pending.command}: ${desc}`, kind));
+      pending.reject(refusal(`QEMU refused ${pending.command}: ${desc.slice(0, maxErrorText)}`, kind));
     } else {
       faultPoint('qmp:after');
       pending.resolve(message.return);
     }
   }
+}
+
+function checked<T>(command: string, schema: z.ZodType<T>, answer: unknown): T {
+  const { data, error } = schema.safeParse(answer);
+  if (error) throw failure(`QEMU answered ${command} with what is no answer to it`, error);
+  return data;
 }
 
 /** QEMU has no code for the host's errors, only the C library's words for them. */

@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { chmod, open, rm, statfs } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { connectUnix } from '../base/socket.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { machineFiles } from './arguments.js';
@@ -20,6 +21,8 @@ const migrationTimeoutMs = 60_000;
 /** The limit on a migration's speed is for networks; a unix socket needs none. */
 const unlimitedBytesPerSecond = 2 ** 40;
 
+const migrationInfo = z.object({ 'error-desc': z.string().optional() });
+
 const capabilities = (states: Record<string, boolean>): object => ({
   capabilities: Object.entries(states).map(([capability, state]) => ({ capability, state })),
 });
@@ -32,9 +35,10 @@ export async function saveDeviceState(qmp: QmpClient, directory: string): Promis
   const path = join(directory, machineFiles.outgoingSocket);
   await using received = await receiveOnce(path, collect);
   await qmp.execute('migrate-set-capabilities', capabilities({ 'x-ignore-shared': true, events: true }));
-  const done = migrationEnd(qmp);
-  await qmp.execute('migrate', { uri: `unix:${machineFiles.outgoingSocket}` });
-  const [state] = await Promise.all([received.result, done]);
+  const [state] = await Promise.all([
+    received.result,
+    migration(qmp, () => qmp.execute('migrate', { uri: `unix:${machineFiles.outgoingSocket}` })),
+  ]);
   return state;
 }
 
@@ -85,9 +89,9 @@ export async function streamState<T>(
   await using received = await receiveOnce(path, consume);
   await qmp.execute('migrate-set-capabilities', capabilities({ 'x-ignore-shared': false, events: true }));
   await qmp.execute('migrate-set-parameters', { 'max-bandwidth': unlimitedBytesPerSecond });
-  const done = migrationEnd(qmp);
-  await qmp.execute('migrate', { uri: `unix:${machineFiles.outgoingSocket}` });
-  const ended = done.catch(async (error: unknown) => {
+  const start = (): Promise<unknown> =>
+    qmp.execute('migrate', { uri: `unix:${machineFiles.outgoingSocket}` });
+  const ended = migration(qmp, start).catch(async (error: unknown) => {
     // QEMU also fails when its reader has: then the reader knows why.
     if (isCryoboxError(error, 'machine_failed') && received.isConnected()) await received.result;
     throw error;
@@ -112,13 +116,10 @@ export async function loadLazily(
   await qmp.execute('migrate-incoming', { uri: `unix:${machineFiles.incomingSocket}` });
   // Before the state is there it only asks for a start as soon as it is.
   await qmp.execute('cont');
-  const resumed = qmp.waitFor(
-    'the start of the guest',
-    ({ event }) => event === 'RESUME',
-    migrationTimeoutMs,
+  const start = { what: 'the start of the guest', timeoutMs: migrationTimeoutMs };
+  await qmp.waitFor({ ...start, accept: ({ event }) => event === 'RESUME' }, async () =>
+    serve(join(directory, machineFiles.incomingSocket)),
   );
-  serve(join(directory, machineFiles.incomingSocket));
-  await resumed;
 }
 
 /** How a waiting machine is given its state. */
@@ -134,32 +135,34 @@ export interface LoadOptions {
  * Throws `machine_failed` with QEMU's words.
  */
 export async function loadState(qmp: QmpClient, directory: string, options: LoadOptions): Promise<void> {
-  const done = migrationEnd(qmp);
-  done.catch(() => undefined);
-  await Promise.all([
-    qmp.execute(
-      'migrate-set-capabilities',
-      capabilities({ 'x-ignore-shared': options.ignoreShared, events: true }),
-    ),
-    qmp.execute('migrate-incoming', { uri: `unix:${machineFiles.incomingSocket}` }),
-  ]);
-  const socket = await connectUnix(join(directory, machineFiles.incomingSocket));
-  socket.on('error', () => undefined);
+  let socket: Socket | undefined;
   try {
-    await options.write(socket);
-    socket.end();
-    await done;
+    await migration(qmp, async () => {
+      await Promise.all([
+        qmp.execute(
+          'migrate-set-capabilities',
+          capabilities({ 'x-ignore-shared': options.ignoreShared, events: true }),
+        ),
+        qmp.execute('migrate-incoming', { uri: `unix:${machineFiles.incomingSocket}` }),
+      ]);
+      socket = await connectUnix(join(directory, machineFiles.incomingSocket));
+      socket.on('error', () => undefined);
+      await options.write(socket);
+      socket.end();
+    });
   } finally {
-    socket.destroy();
+    socket?.destroy();
   }
 }
 
-async function migrationEnd(qmp: QmpClient): Promise<void> {
-  const end = (event: QmpEvent): boolean =>
-    event.event === 'MIGRATION' && (event.data.status === 'completed' || event.data.status === 'failed');
-  const event = await qmp.waitFor('the end of the migration', end, migrationTimeoutMs);
+/** Starts a migration and waits for its end. Throws `machine_failed` with QEMU's reason, and what `start` throws. */
+async function migration(qmp: QmpClient, start: () => Promise<unknown>): Promise<void> {
+  const accept = ({ event, data }: QmpEvent): boolean =>
+    event === 'MIGRATION' && (data.status === 'completed' || data.status === 'failed');
+  const end = { what: 'the end of the migration', accept, timeoutMs: migrationTimeoutMs };
+  const event = await qmp.waitFor(end, start);
   if (event.data.status === 'completed') return;
-  const info = await qmp.execute<{ 'error-desc'?: string }>('query-migrate').catch(() => undefined);
+  const info = await qmp.query('query-migrate', migrationInfo).catch(() => undefined);
   throw new CryoboxError(
     'machine_failed',
     `QEMU refused the machine state: ${info?.['error-desc'] ?? 'no reason given'}`,
@@ -174,8 +177,15 @@ async function receiveOnce<T>(
   const server = createServer();
   server.listen(path);
   await once(server, 'listening');
-  // QEMU runs as another user; the directory keeps everybody else out.
-  await chmod(path, 0o666);
+  // A connection that cannot be taken shows as one that does not come.
+  server.on('error', () => undefined);
+  try {
+    // QEMU runs as another user; the directory keeps everybody else out.
+    await chmod(path, 0o666);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
   let connected: Socket | undefined;
   const result = once(server, 'connection').then(([socket]: Socket[]) => {
     connected = socket as Socket;

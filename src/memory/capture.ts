@@ -1,10 +1,7 @@
-import { setImmediate as yieldToEvents } from 'node:timers/promises';
-import type { PageRange } from '../migration/encode.js';
-import { PAGE_BYTES, type RamBlock } from '../migration/format.js';
-import type { PageSource } from '../migration/page-source.js';
-import { DifferenceCollector, MAX_RUN_PAGES } from './difference-collector.js';
-import { writeFlat } from './flat-writer.js';
-import { createLayer, type LayerPaths } from './layer-files.js';
+import { Turns } from '../base/turns.js';
+import { DifferenceCollector, MAX_RUN_PAGES } from '../formats/pages/difference-collector.js';
+import { writeFlat } from '../formats/pages/flat-writer.js';
+import { createLayer, type LayerPaths } from '../formats/pages/layer-files.js';
 import {
   deriveMap,
   FLAT_ABOVE_BYTES,
@@ -12,13 +9,14 @@ import {
   type LayerMap,
   MAX_LAYERS,
   measure,
-} from './layer-map.js';
-import type { MemoryImage } from './memory-image.js';
-import { PackedWriter } from './packed-writer.js';
+} from '../formats/pages/layer-map.js';
+import type { MemoryImage } from '../formats/pages/memory-image.js';
+import { PackedWriter } from '../formats/pages/packed-writer.js';
+import type { PageRange } from '../formats/qemu-stream/encode.js';
+import { PAGE_BYTES, type RamBlock } from '../formats/qemu-stream/format.js';
+import type { PageSource } from '../formats/qemu-stream/page-source.js';
 import { ProcessMemory, type RamMapping, type WrittenRuns } from './process-memory.js';
 
-/** Pages processed before other work of this process gets a turn: about 4 ms. */
-const pagesPerTurn = 1024;
 /**
  * Memory a capture may take to let its machine go on early: copying a page takes a fifth of the time of comparing and
  * storing it. What is beyond is stored while the machine stands still.
@@ -137,7 +135,7 @@ async function collectRuns(
   for (const { page, count } of pieces.slice(0, copied)) {
     memory.readPages(page, buffer.subarray(0, count * PAGE_BYTES));
     await collector.add(0, page, count, buffer);
-    await turns.after(count);
+    await turns.chunk();
   }
   const held = pieces.slice(copied).map((piece) => {
     const data = Buffer.allocUnsafe(piece.count * PAGE_BYTES);
@@ -147,7 +145,7 @@ async function collectRuns(
   await onRead?.();
   for (const { page, count, data } of held) {
     await collector.add(0, page, count, data);
-    await turns.after(count);
+    await turns.chunk();
   }
 }
 
@@ -161,18 +159,6 @@ function firstHeld(pieces: readonly Piece[]): number {
     first -= 1;
   }
   return first;
-}
-
-/** Lets other work of this process have a turn every {@link pagesPerTurn} pages. */
-class Turns {
-  #pages = 0;
-
-  async after(count: number): Promise<void> {
-    this.#pages += count;
-    if (this.#pages < pagesPerTurn) return;
-    this.#pages = 0;
-    await yieldToEvents();
-  }
 }
 
 async function captureFlat(

@@ -1,6 +1,6 @@
 import { CryoboxError } from '../errors.js';
-import type { PostcopyStats, PostcopyTuning } from '../migration/postcopy.js';
-import type { LayerPaths } from './layer-files.js';
+import type { LayerPaths } from '../formats/pages/layer-files.js';
+import type { PostcopyStats, PostcopyTuning } from '../formats/qemu-stream/postcopy.js';
 
 /** What a page server process is told, as JSON on its standard input. */
 export interface PageServerConfig extends PostcopyTuning {

@@ -7,20 +7,20 @@ import { writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { connectUnix } from '../base/socket.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
-import { MAX_DEVICE_STATE_BYTES, parseDeviceState } from '../migration/device-state.js';
-import { type PageAddress, PostcopySource, type PostcopyStats } from '../migration/postcopy.js';
-import type { LayerPaths } from './layer-files.js';
-import { pagesOf } from './layer-map.js';
-import { localLayers } from './local-layer.js';
-import { readMap } from './map-file.js';
-import { MemoryImage } from './memory-image.js';
+import type { LayerPaths } from '../formats/pages/layer-files.js';
+import { pagesOf } from '../formats/pages/layer-map.js';
+import { localLayers } from '../formats/pages/local-layer.js';
+import { readMap } from '../formats/pages/map-file.js';
+import { MemoryImage } from '../formats/pages/memory-image.js';
+import { readWorkingSet, writeWorkingSet } from '../formats/pages/working-set.js';
+import { MAX_DEVICE_STATE_BYTES, parseDeviceState } from '../formats/qemu-stream/device-state.js';
+import { type PageAddress, PostcopySource, type PostcopyStats } from '../formats/qemu-stream/postcopy.js';
 import {
   MAX_CONFIG_BYTES,
   type PageServerConfig,
   type PageServerEvent,
   parsePageServerConfig,
 } from './page-server-config.js';
-import { readWorkingSet, writeWorkingSet } from './working-set.js';
 
 /** How often progress is written. */
 const progressMs = 1000;

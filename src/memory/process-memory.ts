@@ -4,10 +4,10 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
-import { setImmediate as yieldToEvents } from 'node:timers/promises';
+import { Turns } from '../base/turns.js';
 import { CryoboxError, wrapHostError } from '../errors.js';
-import { PAGE_BYTES } from '../migration/format.js';
-import { EXTENT_WORDS, ExtentBuilder } from './extents.js';
+import { EXTENT_WORDS, ExtentBuilder } from '../formats/pages/extents.js';
+import { PAGE_BYTES } from '../formats/qemu-stream/format.js';
 
 /**
  * How to find the RAM: `file` is the flat layer QEMU mapped, found by device and inode; without it, RAM is the one
@@ -80,6 +80,7 @@ export class ProcessMemory {
     const fd = openSync(`/proc/${this.#pid}/pagemap`, 'r');
     try {
       const runs = new RunBuilder();
+      const turns = new Turns();
       const buffer = Buffer.alloc(entriesPerRead * 8);
       for (const segment of this.#segments) {
         for (let done = 0; done < segment.pageCount; done += entriesPerRead) {
@@ -87,7 +88,7 @@ export class ProcessMemory {
           const position = (segment.address / PAGE_BYTES + done) * 8;
           readFully(fd, buffer.subarray(0, count * 8), position);
           runs.scan(new Uint32Array(buffer.buffer, buffer.byteOffset, count * 2), segment.startPage + done);
-          await yieldToEvents();
+          await turns.chunk();
         }
       }
       return runs.finish();

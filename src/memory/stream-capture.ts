@@ -1,12 +1,12 @@
 import { CryoboxError } from '../errors.js';
-import { PAGE_BYTES, type RamBlock } from '../migration/format.js';
-import { StreamParser } from '../migration/stream-parser.js';
+import { DifferenceCollector, MAX_RUN_PAGES } from '../formats/pages/difference-collector.js';
+import { createLayer, type LayerPaths } from '../formats/pages/layer-files.js';
+import { deriveMap } from '../formats/pages/layer-map.js';
+import type { MemoryImage } from '../formats/pages/memory-image.js';
+import { PackedWriter } from '../formats/pages/packed-writer.js';
+import { PAGE_BYTES, type RamBlock } from '../formats/qemu-stream/format.js';
+import { StreamParser } from '../formats/qemu-stream/stream-parser.js';
 import type { CaptureResult } from './capture.js';
-import { DifferenceCollector, MAX_RUN_PAGES } from './difference-collector.js';
-import { createLayer, type LayerPaths } from './layer-files.js';
-import { deriveMap } from './layer-map.js';
-import type { MemoryImage } from './memory-image.js';
-import { PackedWriter } from './packed-writer.js';
 
 /** A capture that came as a stream, with the device sections the stream ended with. */
 export interface StreamCaptureResult extends CaptureResult {

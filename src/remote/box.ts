@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import type {
   Box,
   BoxInfo,
@@ -6,17 +7,23 @@ import type {
   ByteSource,
   CallOptions,
   CloneOptions,
+  Command,
+  ExecBytesOptions,
   ExecOptions,
   ExecResult,
   Execution,
   ExportOptions,
   ForkResult,
+  MainOutput,
   Pager,
   PortConnection,
   RepeatableOptions,
   ResumeResult,
   StartExecOptions,
+  WaitForPortOptions,
 } from '../api/index.js';
+import { type AnyResult, execute, wordsOf } from '../surface/exec.js';
+import { waitForPort } from '../surface/wait-for-port.js';
 import { boxFromJson, boxMetricsFromJson } from '../wire/box.js';
 import { errorFromJson } from '../wire/error.js';
 import { asObject, asObjects, compact, numberMap, text } from '../wire/json.js';
@@ -24,7 +31,10 @@ import { saveArchive } from './archive-file.js';
 import { RemoteExecution } from './execution.js';
 import { RemoteExecutions } from './executions.js';
 import { RemoteFiles } from './files.js';
+import { RemoteNetwork } from './network.js';
 import { connectPort } from './port.js';
+import { RemotePorts } from './ports.js';
+import { RemotePreviews } from './previews.js';
 import { runCommand } from './run.js';
 import { RemoteSnapshots } from './snapshots.js';
 import { segment, type Transport } from './transport.js';
@@ -32,24 +42,43 @@ import { segment, type Transport } from './transport.js';
 /** A box behind a server. */
 export class RemoteBox implements Box {
   readonly id: string;
-  readonly name: string | null;
   readonly files: RemoteFiles;
   readonly executions: RemoteExecutions;
   readonly snapshot: RemoteSnapshots;
+  readonly network: RemoteNetwork;
+  readonly ports: RemotePorts;
+  readonly previews: RemotePreviews;
   readonly #transport: Transport;
   readonly #path: string;
   /** Whether disposing of this handle removes the box. */
   readonly #owned: boolean;
+  #name: string | null;
 
-  constructor(transport: Transport, info: Pick<BoxInfo, 'id' | 'name'>, owned = false) {
+  readonly #onRemoved: (boxId: string) => void;
+
+  /** `owned`: disposing of the handle removes the box. `onRemoved`: called when it was removed through this handle. */
+  constructor(
+    transport: Transport,
+    info: Pick<BoxInfo, 'id' | 'name'>,
+    owned = false,
+    onRemoved: (boxId: string) => void = () => undefined,
+  ) {
+    this.#onRemoved = onRemoved;
     this.#transport = transport;
     this.id = info.id;
-    this.name = info.name;
+    this.#name = info.name;
     this.#owned = owned;
     this.#path = `/boxes/${segment(info.id)}`;
     this.files = new RemoteFiles(transport, this.#path);
     this.executions = new RemoteExecutions(transport, this.#path);
     this.snapshot = new RemoteSnapshots(transport, this.#path);
+    this.network = new RemoteNetwork(transport, this.#path);
+    this.ports = new RemotePorts(transport, this.#path);
+    this.previews = new RemotePreviews(transport, this.#path);
+  }
+
+  get name(): string | null {
+    return this.#name;
   }
 
   async info({ signal }: CallOptions = {}): Promise<BoxInfo> {
@@ -75,19 +104,27 @@ export class RemoteBox implements Box {
     );
   }
 
+  async rename(name: string, options: CallOptions = {}): Promise<void> {
+    await this.#change('rename', { name }, options);
+    this.#name = name;
+  }
+
   async remove(options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
     const { force, signal } = options;
     await this.#transport.empty({ method: 'DELETE', path: this.#path, query: { force }, signal });
+    this.#onRemoved(this.id);
   }
 
-  exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return runCommand(this.#transport, this.#path, argv, options);
+  exec(command: Command, options: ExecBytesOptions): Promise<ExecResult<Buffer>>;
+  exec(command: Command, options?: ExecOptions): Promise<ExecResult>;
+  async exec(command: Command, options: ExecOptions | ExecBytesOptions = {}): Promise<AnyResult> {
+    return await execute(command, options, (argv, run) => runCommand(this.#transport, this.#path, argv, run));
   }
 
-  startExec(argv: readonly string[], options: StartExecOptions = {}): Promise<Execution> {
+  async startExec(command: Command, options: StartExecOptions = {}): Promise<Execution> {
     const start = {
       kind: 'run',
-      argv,
+      argv: wordsOf(command),
       options,
       stdin: options.stdin ?? false,
       killOnDisconnect: false,
@@ -119,6 +156,7 @@ export class RemoteBox implements Box {
       compress: options.compress,
       compression_level: options.compressionLevel,
       include_metadata: options.includeMetadata,
+      env: options.env,
       memory: options.memory,
     });
     return this.#transport.bytes({
@@ -164,8 +202,21 @@ export class RemoteBox implements Box {
     );
   }
 
-  dial(port: number, options: CallOptions = {}): Promise<PortConnection> {
+  dial(port: number, options: CallOptions & { readonly wake?: boolean } = {}): Promise<PortConnection> {
     return connectPort(this.#transport, this.#path, port, options);
+  }
+
+  async mainOutput({ signal }: CallOptions = {}): Promise<MainOutput> {
+    const read = async (output: string): Promise<Buffer> => {
+      const asked = { method: 'GET', path: `${this.#path}/logs`, query: { output }, signal } as const;
+      return await buffer(await this.#transport.bytes(asked));
+    };
+    const [stdout, stderr] = await Promise.all([read('stdout'), read('stderr')]);
+    return { stdout, stderr };
+  }
+
+  async waitForPort(port: number, options: WaitForPortOptions = {}): Promise<void> {
+    await waitForPort(this, port, options);
   }
 
   async consoleLog({ signal }: CallOptions = {}): Promise<string> {

@@ -12,6 +12,8 @@ export interface ExecEvents {
   output(channel: 'stdout' | 'stderr', bytes: Uint8Array): void;
   /** The server has taken stdin up to this offset. */
   stdinTaken(bytes: number): void;
+  /** The server could not get all of a stream; the command, and the other stream, go on. */
+  outputLost(channel: 'stdout' | 'stderr', error: CryoboxError): void;
   exit(status: ExitStatus): void;
   /** The server ended the streams with an error. */
   refused(error: Error): void;
@@ -51,6 +53,9 @@ export function listenToExec(socket: WebSocket, events: ExecEvents): Promise<Att
         resolve(facts);
       } else if (json['type'] === 'stdin_taken') {
         events.stdinTaken(number(json, 'bytes'));
+      } else if (json['type'] === 'output_lost') {
+        const channel = json['stream'] === 'stderr' ? 'stderr' : 'stdout';
+        events.outputLost(channel, errorFromJson(asObject(json['error'], 'error'), 500));
       } else if (json['type'] === 'exit') {
         ended = true;
         events.exit(exitFromJson(json));

@@ -1,13 +1,16 @@
 import { WebSocket } from 'ws';
 import type {
-  ByteSource,
   CallOptions,
   Execution,
   ExitStatus,
+  Output,
   StartExecOptions,
   StdinWriter,
   TerminalSize,
 } from '../api/index.js';
+import { outputLost } from '../base/lost-output.js';
+import { mergedOutput, OutputStream } from '../base/output-stream.js';
+import { signalName } from '../base/signal-name.js';
 import { CryoboxError, isCryoboxError } from '../errors.js';
 import { type AttachedMessage, ackEveryBytes, type ExecMessage } from '../wire/execution.js';
 import { compact } from '../wire/json.js';
@@ -32,7 +35,12 @@ export type ExecStart =
       readonly stdin: boolean;
       readonly killOnDisconnect: boolean;
     }
-  | { readonly kind: 'attach'; readonly executionId: string; readonly stdin: boolean };
+  | {
+      readonly kind: 'attach';
+      readonly executionId: string;
+      readonly stdin: boolean;
+      readonly killOnDisconnect?: boolean;
+    };
 
 /** The first message for a command. */
 function execMessage(start: Extract<ExecStart, { kind: 'run' }>): ExecMessage {
@@ -64,8 +72,13 @@ function cancelled(): CryoboxError {
 export class RemoteExecution implements Execution {
   readonly #transport: Transport;
   readonly #boxPath: string;
-  readonly #stdout = new ByteQueue((bytes) => this.#taken(bytes));
-  readonly #stderr = new ByteQueue((bytes) => this.#taken(bytes));
+  readonly #queues = {
+    stdout: new ByteQueue((bytes) => this.#taken(bytes)),
+    stderr: new ByteQueue((bytes) => this.#taken(bytes)),
+  };
+  readonly stdout: Output = new OutputStream(this.#queues.stdout);
+  readonly stderr: Output = new OutputStream(this.#queues.stderr);
+  readonly all: Output = mergedOutput([this.stdout, this.stderr]);
   readonly #exit: Promise<ExitStatus>;
   readonly #settle: Settle;
   #socket: WebSocket | undefined;
@@ -78,8 +91,10 @@ export class RemoteExecution implements Execution {
   readonly #dropped = { stdout: 0, stderr: 0 };
   #detached = false;
   readonly #stdin: RemoteStdin | null;
+  readonly #killOnDisconnect: boolean;
 
-  private constructor(transport: Transport, boxPath: string, stdin: boolean) {
+  private constructor(transport: Transport, boxPath: string, start: ExecStart) {
+    this.#killOnDisconnect = start.killOnDisconnect ?? false;
     this.#transport = transport;
     this.#boxPath = boxPath;
     let settle: Settle = { resolve: () => undefined, reject: () => undefined };
@@ -88,7 +103,7 @@ export class RemoteExecution implements Execution {
     });
     this.#settle = settle;
     this.#exit.catch(() => undefined);
-    this.#stdin = stdin ? new RemoteStdin() : null;
+    this.#stdin = start.stdin ? new RemoteStdin() : null;
   }
 
   /** Runs or attaches; `boxPath` is the box's path below `/v1`. */
@@ -99,8 +114,8 @@ export class RemoteExecution implements Execution {
     signal?: AbortSignal,
   ): Promise<RemoteExecution> {
     if (signal?.aborted) throw cancelled();
-    const execution = new RemoteExecution(transport, boxPath, start.stdin);
-    await execution.#connect(start, signal);
+    const execution = new RemoteExecution(transport, boxPath, start);
+    await transport.reaching(() => execution.#connect(start, signal), signal);
     return execution;
   }
 
@@ -114,14 +129,6 @@ export class RemoteExecution implements Execution {
 
   get stdin(): StdinWriter | null {
     return this.#stdin;
-  }
-
-  get stdout(): ByteSource {
-    return this.#stdout;
-  }
-
-  get stderr(): ByteSource {
-    return this.#stderr;
   }
 
   get droppedBytes(): { readonly stdout: number; readonly stderr: number } {
@@ -159,8 +166,8 @@ export class RemoteExecution implements Execution {
   async detach(): Promise<void> {
     if (this.#detached) return;
     this.#detached = true;
-    this.#stdout.end();
-    this.#stderr.end();
+    this.#queues.stdout.end();
+    this.#queues.stderr.end();
     const socket = this.#socket;
     if (!socket || socket.readyState === WebSocket.CLOSED) return;
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
@@ -197,13 +204,15 @@ export class RemoteExecution implements Execution {
       ? `${this.#boxPath}/exec`
       : `${this.#boxPath}/executions/${segment(start.executionId)}/attach`;
     const from = this.#facts ? { stdout_at: this.#at.stdout, stderr_at: this.#at.stderr } : {};
-    const query = run ? undefined : { utf8: false, ack: true, stdin: start.stdin, ...from };
+    const kill = this.#killOnDisconnect ? { kill_on_disconnect: true } : {};
+    const query = run ? undefined : { utf8: false, ack: true, stdin: start.stdin, ...kill, ...from };
     const { socket, open } = this.#transport.socket(path, query, signal);
     this.#socket = socket;
     const attached = listenToExec(socket, {
       attached: (facts) => this.#began(socket, facts),
       stdinTaken: (bytes) => this.#stdin?.taken(bytes),
       output: (channel, bytes) => this.#output(channel, bytes),
+      outputLost: (channel, error) => this.#outputLost(channel, error),
       exit: (status) => this.#ended(status),
       refused: (error) => this.#fail(error),
       lost: () => this.#reconnect(),
@@ -223,17 +232,21 @@ export class RemoteExecution implements Execution {
   }
 
   #began(socket: WebSocket, facts: AttachedMessage): void {
+    const holes = new Set<'stdout' | 'stderr'>();
     // Before the first attach everything earlier is lost, later only what lies between what came and what follows.
-    this.#dropped.stdout += this.#facts
-      ? Math.max(0, facts.stdout_at - this.#at.stdout)
-      : facts.dropped_stdout;
-    this.#dropped.stderr += this.#facts
-      ? Math.max(0, facts.stderr_at - this.#at.stderr)
-      : facts.dropped_stderr;
+    for (const channel of ['stdout', 'stderr'] as const) {
+      const hole = facts[`${channel}_at`] - this.#at[channel];
+      if (!this.#facts) this.#dropped[channel] = facts[`dropped_${channel}`];
+      else if (hole > 0) {
+        this.#dropped[channel] += hole;
+        holes.add(channel);
+      }
+    }
     const sameCount = facts.stream_id === this.#facts?.stream_id && facts.stream_id !== '';
     this.#facts = facts;
     Object.assign(this.#at, { stdout: facts.stdout_at, stderr: facts.stderr_at });
     Object.assign(this.#told, this.#at);
+    for (const channel of holes) this.#queues[channel].end(outputLost(this));
     this.#stdin?.connected(socket, sameCount ? facts.stdin_at : undefined);
   }
 
@@ -251,7 +264,14 @@ export class RemoteExecution implements Execution {
     this.#acknowledge();
     this.#queued += bytes.length;
     if (this.#queued > highWaterBytes) this.#socket?.pause();
-    (channel === 'stdout' ? this.#stdout : this.#stderr).push(bytes);
+    this.#queues[channel].push(bytes);
+  }
+
+  /** The server met a hole: what it could not get is in the error. */
+  #outputLost(channel: 'stdout' | 'stderr', error: CryoboxError): void {
+    const bytes = error.details[channel === 'stdout' ? 'droppedStdout' : 'droppedStderr'];
+    if (typeof bytes === 'number') this.#dropped[channel] = Math.max(this.#dropped[channel], bytes);
+    this.#queues[channel].end(error);
   }
 
   #taken(bytes: number): void {
@@ -260,15 +280,15 @@ export class RemoteExecution implements Execution {
   }
 
   #ended(status: ExitStatus): void {
-    this.#stdout.end();
-    this.#stderr.end();
+    this.#queues.stdout.end();
+    this.#queues.stderr.end();
     this.#stdin?.fail(new CryoboxError('invalid_state', 'The command has ended'));
     this.#settle.resolve(status);
   }
 
   #fail(error: Error): void {
-    this.#stdout.end(error);
-    this.#stderr.end(error);
+    this.#queues.stdout.end(error);
+    this.#queues.stderr.end(error);
     this.#stdin?.fail(error);
     this.#settle.reject(error);
   }
@@ -287,6 +307,7 @@ export class RemoteExecution implements Execution {
       await new Promise((resolve) => setTimeout(resolve, delayMs));
       if (this.#detached) return;
       try {
+        await this.#transport.revive();
         return await this.#connect({ kind: 'attach', executionId: this.id, stdin: this.stdin !== null });
       } catch (error) {
         last = error;
@@ -298,7 +319,7 @@ export class RemoteExecution implements Execution {
   }
 }
 
-/** Sends a signal by number or name. */
+/** Sends a signal by number or name. By number a server lets only some through (v1), by name all. */
 export async function signalExecution(
   transport: Transport,
   boxPath: string,
@@ -309,7 +330,7 @@ export async function signalExecution(
   await transport.empty({
     method: 'POST',
     path: `${boxPath}/executions/${segment(id)}/signal`,
-    json: { signal },
+    json: { signal: typeof signal === 'number' ? (signalName(signal) ?? signal) : signal },
     signal: options.signal,
   });
 }

@@ -1,8 +1,19 @@
-import type { CallOptions, Execution, ExecutionInfo, Executions, TerminalSize } from '../api/index.js';
+import type {
+  CallOptions,
+  Execution,
+  ExecutionInfo,
+  ExecutionOutput,
+  Executions,
+  OutputOptions,
+  TerminalSize,
+} from '../api/index.js';
 import { isCryoboxError } from '../errors.js';
 import { executionFromJson } from '../wire/execution.js';
 import { asObjects } from '../wire/json.js';
+import { outputFromLines } from '../wire/log.js';
+import { ndjson } from '../wire/media.js';
 import { RemoteExecution, signalExecution } from './execution.js';
+import { jsonLines } from './lines.js';
 import { segment, type Transport } from './transport.js';
 
 /** What `task` gives, or null where the server says that there is no such thing. */
@@ -38,6 +49,13 @@ export class RemoteExecutions implements Executions {
   attach(id: string, options: CallOptions & { readonly stdin?: boolean } = {}): Promise<Execution> {
     const start = { kind: 'attach', executionId: id, stdin: options.stdin ?? false } as const;
     return RemoteExecution.open(this.#transport, this.#boxPath, start, options.signal);
+  }
+
+  async output(id: string, { stdoutAt, stderrAt, signal }: OutputOptions = {}): Promise<ExecutionOutput> {
+    const query = { encoding: 'base64', stdout_at: stdoutAt, stderr_at: stderrAt };
+    const path = `${this.#path(id)}/logs`;
+    const bytes = await this.#transport.bytes({ method: 'GET', path, query, accept: ndjson, signal });
+    return await outputFromLines(jsonLines(bytes));
   }
 
   async signal(id: string, signal: number | string, options: CallOptions = {}): Promise<void> {

@@ -1,4 +1,15 @@
-import type { ByteSource, CallOptions, CopyOptions, CopyResult, FileInfo, Files } from '../api/index.js';
+import type {
+  ByteInput,
+  ByteSource,
+  CallOptions,
+  CopyOptions,
+  CopyResult,
+  FileInfo,
+  FileOwner,
+  Files,
+  PackOptions,
+} from '../api/index.js';
+import { withBytes } from '../base/byte-source.js';
 import { collectFile } from '../base/collect-file.js';
 import { packHostTree } from '../base/host-pack.js';
 import { unpackHostTree } from '../base/host-unpack.js';
@@ -15,11 +26,6 @@ function counter(options: CopyOptions): (bytes: number) => void {
     doneBytes += bytes;
     options.onProgress?.({ stage: 'copy', doneBytes });
   };
-}
-
-async function* once(content: string | Uint8Array): AsyncGenerator<Uint8Array> {
-  const bytes = typeof content === 'string' ? Buffer.from(content) : content;
-  if (bytes.length > 0) yield bytes;
 }
 
 /** Files of a box behind a server. */
@@ -44,30 +50,30 @@ export class RemoteFiles implements Files {
     return unpackHostTree(tar, hostPath, { overwrite, signal, onBytes: counter(options) });
   }
 
-  async unpack(guestPath: string, tar: ByteSource, options: CopyOptions = {}): Promise<CopyResult> {
-    const headers = await this.#transport.empty({
-      method: 'PUT',
-      path: this.#path,
-      query: {
-        path: guestPath,
-        overwrite: options.overwrite,
-        follow_symlinks: options.followSymlinks,
-      },
-      upload: tar,
-      uploadType: tarMedia,
-      signal: options.signal,
-    });
+  async unpack(guestPath: string, tar: ByteInput, options: CopyOptions = {}): Promise<CopyResult> {
+    const { overwrite, followSymlinks, signal } = options;
+    const headers = await withBytes(tar, 'tar', (upload) =>
+      this.#transport.empty({
+        method: 'PUT',
+        path: this.#path,
+        query: { path: guestPath, overwrite, follow_symlinks: followSymlinks },
+        upload,
+        uploadType: tarMedia,
+        signal,
+      }),
+    );
     return copyResultFromHeaders(headers);
   }
 
-  pack(
-    guestPath: string,
-    options: CallOptions & { readonly followSymlinks?: boolean } = {},
-  ): Promise<ByteSource> {
+  pack(guestPath: string, options: PackOptions = {}): Promise<ByteSource> {
     return this.#transport.bytes({
       method: 'GET',
       path: this.#path,
-      query: { path: guestPath, follow_symlinks: options.followSymlinks },
+      query: {
+        path: guestPath,
+        follow_symlinks: options.followSymlinks,
+        named: options.named ?? false,
+      },
       accept: tarMedia,
       signal: options.signal,
     });
@@ -83,18 +89,19 @@ export class RemoteFiles implements Files {
 
   async write(
     path: string,
-    content: string | Uint8Array | ByteSource,
-    options: CallOptions & { readonly mode?: number } = {},
+    content: ByteInput,
+    options: CallOptions & { readonly mode?: number; readonly owner?: FileOwner } = {},
   ): Promise<void> {
-    const whole = typeof content === 'string' || content instanceof Uint8Array;
-    await this.#transport.empty({
-      method: 'PUT',
-      path: `${this.#path}/content`,
-      query: { path, mode: options.mode?.toString(8).padStart(3, '0') },
-      upload: whole ? once(content) : content,
-      uploadType: octets,
-      signal: options.signal,
-    });
+    await withBytes(content, 'content', (upload) =>
+      this.#transport.empty({
+        method: 'PUT',
+        path: `${this.#path}/content`,
+        query: { path, mode: options.mode?.toString(8).padStart(3, '0'), ...options.owner },
+        upload,
+        uploadType: octets,
+        signal: options.signal,
+      }),
+    );
   }
 
   async list(path: string, { signal }: CallOptions = {}): Promise<FileInfo[]> {
@@ -118,8 +125,12 @@ export class RemoteFiles implements Files {
     return found === null ? null : fileFromJson(found);
   }
 
-  async makeDirectory(path: string, { signal }: CallOptions = {}): Promise<void> {
-    await this.#transport.empty({ method: 'POST', path: `${this.#path}/directory`, json: { path }, signal });
+  async makeDirectory(
+    path: string,
+    { owner, signal }: CallOptions & { readonly owner?: FileOwner } = {},
+  ): Promise<void> {
+    const json = { path, ...owner };
+    await this.#transport.empty({ method: 'POST', path: `${this.#path}/directory`, json, signal });
   }
 
   async remove(path: string, options: CallOptions & { readonly recursive?: boolean } = {}): Promise<void> {
@@ -127,7 +138,12 @@ export class RemoteFiles implements Files {
     await this.#transport.empty({ method: 'DELETE', path: this.#path, query: { path, recursive }, signal });
   }
 
-  async rename(from: string, to: string, { signal }: CallOptions = {}): Promise<void> {
-    await this.#transport.empty({ method: 'POST', path: `${this.#path}/rename`, json: { from, to }, signal });
+  async rename(
+    from: string,
+    to: string,
+    { overwrite, signal }: CallOptions & { readonly overwrite?: boolean } = {},
+  ): Promise<void> {
+    const json = { from, to, ...(overwrite ? { overwrite } : {}) };
+    await this.#transport.empty({ method: 'POST', path: `${this.#path}/rename`, json, signal });
   }
 }

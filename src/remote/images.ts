@@ -9,12 +9,12 @@ import type {
   PullOptions,
   PullResult,
   RegistryOptions,
+  RemoveImageOptions,
 } from '../api/index.js';
 import { CryoboxError, messageOf } from '../errors.js';
 import { imageFromJson, pullResultFromJson, registryToJson } from '../wire/image.js';
 import { asObject, asObjects, compact, texts } from '../wire/json.js';
 import { orNull } from './executions.js';
-import { resultOfLines } from './lines.js';
 import { type Ask, segment, type Transport } from './transport.js';
 
 /** Sends a long operation, with its progress when somebody listens. */
@@ -25,7 +25,7 @@ export async function withProgress(
 ): Promise<unknown> {
   const asked = { ...ask, signal: options.signal };
   if (!options.onProgress) return transport.json(asked);
-  return resultOfLines(transport.lines(asked), options.onProgress);
+  return await transport.result(asked, options.onProgress);
 }
 
 /** Images of a runtime behind a server. */
@@ -52,7 +52,12 @@ export class RemoteImages implements Images {
   }
 
   build(name: string, options: BuildOptions): Promise<PullResult> {
-    const json = compact({ name, from_debian: options.fromDebian, packages: options.packages });
+    const json = compact({
+      name,
+      from_debian: options.fromDebian,
+      packages: options.packages,
+      recipe: options.recipe,
+    });
     return this.#arrive('/images/build', json, options);
   }
 
@@ -67,10 +72,21 @@ export class RemoteImages implements Images {
     return found === null ? null : imageFromJson(found);
   }
 
-  async remove(reference: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
-    const { force, signal } = options;
+  async named(name: string, { signal }: CallOptions = {}): Promise<ImageInfo[]> {
+    const asked = { method: 'GET', path: '/images', query: { name }, signal } as const;
+    return asObjects(asObject(await this.#transport.json(asked))['images'], 'images').map(imageFromJson);
+  }
+
+  async alias(name: string, tag: string, digest: string, { signal }: CallOptions = {}): Promise<ImageInfo> {
+    const path = `/images/${segment(name)}/aliases`;
+    const json = { alias: tag, digest };
+    return imageFromJson(await this.#transport.json({ method: 'POST', path, json, signal }));
+  }
+
+  async remove(reference: string, options: RemoveImageOptions = {}): Promise<void> {
+    const { force, allTags = false, signal } = options;
     const path = `/images/${segment(reference)}`;
-    await this.#transport.empty({ method: 'DELETE', path, query: { force }, signal });
+    await this.#transport.empty({ method: 'DELETE', path, query: { force, all_tags: allTags }, signal });
   }
 
   async prune({ signal }: CallOptions = {}): Promise<string[]> {

@@ -1,11 +1,20 @@
-/** Runtimes behind a server, without native dependencies: `import { connectRuntime } from 'cryobox/remote'`. */
+/**
+ * Runtimes behind a server, without native dependencies: `import { connectRuntime } from 'cryobox/remote'`.
+ *
+ * @module cryobox/remote
+ */
 import type { Runtime } from '../api/index.js';
 import type { RemoteOptions } from './address.js';
-import { RemoteRuntime } from './runtime.js';
-import { Transport } from './transport.js';
+import { openRemote } from './open.js';
 
 export type * from '../api/index.js';
-export { CryoboxError, type ErrorCode, isCryoboxError } from '../errors.js';
+export {
+  CryoboxError,
+  type ErrorCode,
+  type ErrorDetails,
+  type ErrorFault,
+  isCryoboxError,
+} from '../errors.js';
 export type { RemoteOptions } from './address.js';
 
 /**
@@ -13,5 +22,5 @@ export type { RemoteOptions } from './address.js';
  * then fails with `network_unavailable` where nobody listens. `invalid_argument` for a bad URL.
  */
 export function connectRuntime(options: RemoteOptions): Runtime {
-  return new RemoteRuntime(new Transport(options));
+  return openRemote(options);
 }

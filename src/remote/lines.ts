@@ -36,5 +36,7 @@ export async function resultOfLines(
     else if (line['type'] === 'error') throw errorFromJson(asObject(line['error'], 'error'), 500);
     else if (line['type'] === 'result') return line['result'];
   }
-  throw new CryoboxError('upstream_unavailable', 'The answer ended before its result');
+  // As good as a connection that broke.
+  const cause = Object.assign(new Error('the answer ended'), { code: 'ECONNRESET' });
+  throw new CryoboxError('upstream_unavailable', 'The answer ended before its result', { cause });
 }

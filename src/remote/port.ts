@@ -1,5 +1,6 @@
 import { WebSocket } from 'ws';
 import type { CallOptions, PortConnection } from '../api/index.js';
+import { takeChunk } from '../base/byte-source.js';
 import { errorFromJson } from '../wire/error.js';
 import { asObject } from '../wire/json.js';
 import { ByteQueue } from './byte-queue.js';
@@ -21,9 +22,22 @@ export async function connectPort(
   transport: Transport,
   boxPath: string,
   port: number,
-  options: CallOptions,
+  options: CallOptions & { readonly wake?: boolean },
 ): Promise<PortConnection> {
-  const { socket, open } = transport.socket(`${boxPath}/ports/${port}`, undefined, options.signal);
+  return await transport.reaching(() => connect(transport, boxPath, port, options), options.signal);
+}
+
+async function connect(
+  transport: Transport,
+  boxPath: string,
+  port: number,
+  options: CallOptions & { readonly wake?: boolean },
+): Promise<PortConnection> {
+  const { socket, open } = transport.socket(
+    `${boxPath}/ports/${port}`,
+    { wake: options.wake },
+    options.signal,
+  );
   let queued = 0;
   const output = new ByteQueue((bytes) => {
     queued -= bytes;
@@ -45,7 +59,7 @@ export async function connectPort(
   await open;
   return {
     input: {
-      write: (chunk) => sendBytes(socket, chunk),
+      write: async (chunk) => sendBytes(socket, takeChunk(chunk, 'the chunk')),
       end: async () => {
         if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: 'eof' }));
       },

@@ -3,30 +3,32 @@ import { createReadStream } from 'node:fs';
 import type {
   Box,
   BoxInfo,
-  BoxStatus,
+  BoxListOptions,
+  ByteInput,
   ByteSource,
   CallOptions,
   CreateOptions,
+  EventsOptions,
   GcResult,
   ImportOptions,
   ProgressOptions,
   Runtime,
   RuntimeEvent,
   RuntimeMetrics,
+  TreeNode,
   VerifyResult,
 } from '../api/index.js';
+import { AttachedBoxes } from '../base/attached.js';
+import { withBytes } from '../base/byte-source.js';
 import { isCryoboxError, wrapHostError } from '../errors.js';
 import { boxFromJson } from '../wire/box.js';
 import { createToJson } from '../wire/create.js';
 import { asObject, asObjects, compact } from '../wire/json.js';
 import { octets } from '../wire/media.js';
-import {
-  eventFromJson,
-  gcResultFromJson,
-  runtimeMetricsFromJson,
-  verifyResultFromJson,
-} from '../wire/runtime.js';
+import { gcResultFromJson, runtimeMetricsFromJson, verifyResultFromJson } from '../wire/runtime.js';
+import { treeFromJson } from '../wire/tree.js';
 import { RemoteBox } from './box.js';
+import { followEvents } from './events.js';
 import { orNull } from './executions.js';
 import { RemoteImages, withProgress } from './images.js';
 import { RemoteTemplates, RemoteVolumes } from './resources.js';
@@ -58,7 +60,7 @@ export class RemoteRuntime implements Runtime {
   readonly volumes: RemoteVolumes;
   readonly #transport: Transport;
   /** Boxes this runtime made without `detach`. */
-  readonly #attached = new Set<string>();
+  readonly #attached = new AttachedBoxes(async (id) => (await this.get(id)) !== null);
   #closed: Promise<void> | undefined;
 
   constructor(transport: Transport) {
@@ -78,8 +80,8 @@ export class RemoteRuntime implements Runtime {
     } as const;
     const info = boxFromJson(await withProgress(this.#transport, ask, options));
     const attached = options.detach !== true;
-    if (attached) this.#attached.add(info.id);
-    return new RemoteBox(this.#transport, info, attached);
+    if (attached) await this.#attached.add(info.id);
+    return this.#boxOf(info, attached);
   }
 
   async getOrCreate(
@@ -101,12 +103,13 @@ export class RemoteRuntime implements Runtime {
   async get(idOrName: string, { signal }: CallOptions = {}): Promise<Box | null> {
     const path = `/boxes/${segment(idOrName)}`;
     const found = await orNull(this.#transport.json({ method: 'GET', path, signal }));
-    return found === null ? null : new RemoteBox(this.#transport, boxFromJson(found));
+    return found === null ? null : this.#boxOf(boxFromJson(found));
   }
 
-  async list(options: CallOptions & { readonly status?: BoxStatus } = {}): Promise<BoxInfo[]> {
-    const { status, signal } = options;
-    const answer = await this.#transport.json({ method: 'GET', path: '/boxes', query: { status }, signal });
+  async list(options: BoxListOptions = {}): Promise<BoxInfo[]> {
+    const { status, after, limit, signal } = options;
+    const query = { status, pageToken: after, pageSize: limit };
+    const answer = await this.#transport.json({ method: 'GET', path: '/boxes', query, signal });
     return asObjects(asObject(answer)['boxes'], 'boxes').map(boxFromJson);
   }
 
@@ -118,36 +121,42 @@ export class RemoteRuntime implements Runtime {
       query: { force },
       signal,
     });
+    this.#attached.delete(idOrName);
   }
 
-  async import(archive: string | ByteSource, options: ImportOptions = {}): Promise<Box> {
+  #boxOf(info: Pick<BoxInfo, 'id' | 'name'>, owned = false): RemoteBox {
+    return new RemoteBox(this.#transport, info, owned, (id) => this.#attached.delete(id));
+  }
+
+  async import(archive: string | ByteInput, options: ImportOptions = {}): Promise<Box> {
     // A stream gives its bytes once; a file can be sent again.
-    const upload =
-      typeof archive === 'string' ? () => counted(readArchive(archive), options) : counted(archive, options);
-    const answer = await this.#transport.json({
-      method: 'POST',
-      path: '/boxes/import',
-      query: { name: options.name, memory: options.memory },
-      upload,
-      uploadType: octets,
-      signal: options.signal,
-      idempotencyKey: options.operationId ?? randomUUID(),
-    });
-    return new RemoteBox(this.#transport, boxFromJson(answer));
+    const send = (upload: ByteSource | (() => ByteSource)): Promise<unknown> =>
+      this.#transport.json({
+        method: 'POST',
+        path: '/boxes/import',
+        query: { name: options.name, memory: options.memory },
+        upload,
+        uploadType: octets,
+        signal: options.signal,
+        idempotencyKey: options.operationId ?? randomUUID(),
+      });
+    const answer =
+      typeof archive === 'string'
+        ? await send(() => counted(readArchive(archive), options))
+        : await withBytes(archive, 'archive', (source) => send(counted(source, options)));
+    return this.#boxOf(boxFromJson(answer));
+  }
+
+  async tree({ signal }: CallOptions = {}): Promise<TreeNode[]> {
+    return treeFromJson(await this.#transport.json({ method: 'GET', path: '/tree', signal }));
   }
 
   async metrics({ signal }: CallOptions = {}): Promise<RuntimeMetrics> {
     return runtimeMetricsFromJson(await this.#transport.json({ method: 'GET', path: '/metrics', signal }));
   }
 
-  async *events({ signal }: CallOptions = {}): AsyncGenerator<RuntimeEvent> {
-    try {
-      for await (const line of this.#transport.lines({ method: 'GET', path: '/events', signal })) {
-        yield eventFromJson(line);
-      }
-    } catch (error) {
-      if (!isCryoboxError(error, 'cancelled')) throw error;
-    }
+  events(options: EventsOptions = {}): AsyncGenerator<RuntimeEvent> {
+    return followEvents(this.#transport, options);
   }
 
   async gc(options: CallOptions & { readonly dryRun?: boolean } = {}): Promise<GcResult> {
@@ -173,9 +182,9 @@ export class RemoteRuntime implements Runtime {
   async #close(): Promise<void> {
     // One that is gone, or cannot be stopped, must not keep the others running.
     await Promise.allSettled(
-      [...this.#attached].map((id) =>
-        this.#transport.json({ method: 'POST', path: `/boxes/${segment(id)}/stop` }),
-      ),
+      this.#attached
+        .take()
+        .map((id) => this.#transport.json({ method: 'POST', path: `/boxes/${segment(id)}/stop` })),
     );
     await this.#transport.close();
   }

@@ -1,5 +1,6 @@
 import { WebSocket } from 'ws';
-import type { StdinWriter } from '../api/index.js';
+import type { Bytes, StdinWriter } from '../api/index.js';
+import { takeChunk } from '../base/byte-source.js';
 
 /**
  * Bytes on their way to the command. Below what the server takes in before it stops reading the connection, so that
@@ -26,8 +27,8 @@ export class RemoteStdin implements StdinWriter {
   readonly #waiting: (() => void)[] = [];
 
   /** Resolves when there is room for more; rejects when the command has ended, or cannot be reached any more. */
-  async write(chunk: string | Uint8Array): Promise<void> {
-    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+  async write(chunk: Bytes): Promise<void> {
+    const bytes = takeChunk(chunk, 'the chunk');
     for (let at = 0; at < bytes.length; at += pieceBytes) {
       const piece = bytes.subarray(at, at + pieceBytes);
       // A copy: it may be sent again after the caller has changed its buffer.

@@ -1,15 +1,16 @@
 import { createConnection } from 'node:net';
 import { Readable } from 'node:stream';
+import { setTimeout } from 'node:timers/promises';
 import { Agent, type Dispatcher } from 'undici';
 import { WebSocket } from 'ws';
-import type { ByteSource } from '../api/index.js';
+import type { ByteSource, Progress } from '../api/index.js';
 import { CryoboxError } from '../errors.js';
 import { errorFromBody } from '../wire/error.js';
 import type { JsonObject } from '../wire/json.js';
 import { ndjson, octets } from '../wire/media.js';
 import { type Address, addressOf, type RemoteOptions } from './address.js';
-import { connectionError, isBrokenConnection } from './errors.js';
-import { jsonLines } from './lines.js';
+import { connectionError, isBrokenConnection, isUnsent } from './errors.js';
+import { jsonLines, resultOfLines } from './lines.js';
 
 /** One request. */
 export interface Ask {
@@ -48,8 +49,8 @@ const connectMs = 10_000;
 const keepAliveMs = 30_000;
 /** Frames of one WebSocket message; the server sends 64 KiB, see `maxOutputFrameBytes`. */
 const maxFrameBytes = 16 * 1024 * 1024;
-/** How often a safe request is sent again when its connection broke, and after how long. */
-const retryDelaysMs = [50, 250];
+/** How often a request that may be repeated is sent again, and after how long: a server restarts within seconds. */
+const retryDelaysMs = [50, 250, 500, 1000, 2000, 4000];
 
 function queryText(query: Ask['query']): string {
   const parameters = new URLSearchParams();
@@ -71,6 +72,16 @@ async function textOf(body: Readable, maxBytes: number): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
+/** Whether a request may be sent again although it may have been carried out. */
+function isSafe({ method, idempotencyKey }: Ask): boolean {
+  return method === 'GET' || idempotencyKey !== undefined;
+}
+
+/** Waits, or for the signal if that is raised first. */
+async function delay(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await setTimeout(ms, undefined, { signal, ref: true }).catch(() => undefined);
+}
+
 /** A percent-encoded path segment. */
 export function segment(name: string): string {
   const encoded = encodeURIComponent(name);
@@ -78,15 +89,25 @@ export function segment(name: string): string {
   return encoded === '.' || encoded === '..' ? encoded.replaceAll('.', '%2E') : encoded;
 }
 
+/** What a transport can do beside sending. */
+export interface TransportHooks {
+  /** Sees to it that somebody answers at the address again; throws why that cannot be. */
+  readonly revive?: () => Promise<void>;
+}
+
 /** Sends requests to one server, over TCP or a unix socket, and gives typed errors. */
 export class Transport {
   readonly #address: Address;
+  readonly #hooks: TransportHooks;
+  /** Whether the server has ever answered: if not, the address may be wrong, and waiting would only hide that. */
+  #reached = false;
   readonly #agent: Agent;
   /** Upgraded connections, which end with the transport. */
   readonly #sockets = new Set<WebSocket>();
 
-  constructor(options: RemoteOptions) {
+  constructor(options: RemoteOptions, hooks: TransportHooks = {}) {
     this.#address = addressOf(options);
+    this.#hooks = hooks;
     this.#agent = new Agent({
       connect: {
         timeout: connectMs,
@@ -104,10 +125,16 @@ export class Transport {
     return this.#address.name;
   }
 
+  /** Sees to it that somebody answers, where that is in our hands. */
+  async revive(): Promise<void> {
+    await this.#hooks.revive?.();
+  }
+
   /** Sends a request whose answer is JSON. */
   async json(ask: Ask): Promise<unknown> {
-    const reply = await this.send(ask);
-    const text = await this.#read(reply.body, maxJsonBytes, ask.signal);
+    const text = await this.#repeating(ask, async () =>
+      this.#read((await this.#once(ask)).body, maxJsonBytes, ask.signal),
+    );
     try {
       return JSON.parse(text) as unknown;
     } catch (error) {
@@ -119,9 +146,11 @@ export class Transport {
 
   /** Sends a request whose answer has no body. Returns its headers. */
   async empty(ask: Ask): Promise<Readonly<Record<string, unknown>>> {
-    const reply = await this.send(ask);
-    await this.#read(reply.body, maxJsonBytes, ask.signal);
-    return reply.headers;
+    return await this.#repeating(ask, async () => {
+      const reply = await this.#once(ask);
+      await this.#read(reply.body, maxJsonBytes, ask.signal);
+      return reply.headers;
+    });
   }
 
   /** Sends a request whose answer is a stream of bytes. */
@@ -134,21 +163,51 @@ export class Transport {
     yield* jsonLines(await this.bytes({ ...ask, accept: ndjson }));
   }
 
+  /** Sends a request whose answer is lines of JSON, those of its progress before that of its result. */
+  async result(ask: Ask, onProgress: (progress: Progress) => void): Promise<unknown> {
+    return await this.#repeating(ask, async () => {
+      const { body } = await this.#once({ ...ask, accept: ndjson });
+      return await resultOfLines(jsonLines(this.#typed(body, ask.signal)), onProgress);
+    });
+  }
+
+  /** Runs what opens a WebSocket, again when nobody was there to open it. */
+  async reaching<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return await this.#repeating({ method: 'POST', path: '', signal }, task);
+  }
+
   /** Sends a request. Anything but 2xx is the error it stands for. */
   async send(ask: Ask): Promise<Reply> {
-    const repeatable = ask.upload === undefined || typeof ask.upload === 'function';
-    const safe = ask.method === 'GET' || (ask.idempotencyKey !== undefined && repeatable);
+    return await this.#repeating(ask, () => this.#once(ask));
+  }
+
+  /**
+   * Runs `task`, which sends a request, again when the request was certainly not begun, or changes nothing, or has a key
+   * that makes it safe. A body that can be read once only is not sent again.
+   */
+  async #repeating<T>(ask: Ask, task: () => Promise<T>): Promise<T> {
+    const once = ask.upload !== undefined && typeof ask.upload !== 'function';
+    if (once) await this.revive();
     for (let attempt = 0; ; attempt += 1) {
       try {
-        return await this.#once(ask);
+        const result = await task();
+        this.#reached = true;
+        return result;
       } catch (error) {
+        const failure = connectionError(error, this.name, ask.signal);
         const delayMs = retryDelaysMs[attempt];
-        if (!safe || delayMs === undefined || ask.signal?.aborted || !isBrokenConnection(error)) {
-          throw connectionError(error, this.name, ask.signal);
-        }
-        await new Promise((resolve) => setTimeout(resolve, delayMs));
+        if (once || delayMs === undefined || ask.signal?.aborted) throw failure;
+        if (isUnsent(error) ? !this.#isRestarting() : !isBrokenConnection(error) || !isSafe(ask))
+          throw failure;
+        await delay(delayMs, ask.signal);
+        await this.revive();
       }
     }
+  }
+
+  /** Whether a server that is not there is one that comes back. */
+  #isRestarting(): boolean {
+    return this.#reached || this.#hooks.revive !== undefined;
   }
 
   async #once(ask: Ask): Promise<Reply> {
@@ -168,7 +227,7 @@ export class Transport {
       signal: ask.signal ?? null,
     };
     let failure: unknown;
-    upload?.once('error', (error) => {
+    upload?.on('error', (error) => {
       failure = error;
     });
     const answer = await this.#agent

@@ -1,92 +1,42 @@
-import { copyFile } from 'node:fs/promises';
-import type SqliteDatabase from 'better-sqlite3';
-import {
-  type DatabaseConnection,
-  type Driver,
-  Kysely,
-  Migrator,
-  SqliteDialect,
-  type SqliteDialectConfig,
-  SqliteDriver,
-} from 'kysely';
-import { CryoboxError, errnoOf, messageOf } from '../errors.js';
+import { copyFile, lstat, open } from 'node:fs/promises';
+import { Kysely, Migrator } from 'kysely';
+import { ifExists, readFully } from '../base/files.js';
+import { CryoboxError, errnoOf, isCryoboxError, messageOf } from '../errors.js';
+import { Dialect } from './dialect.js';
 import { migrations } from './migrations/index.js';
 import type { Schema } from './schema.js';
+import { openSqlite, sqliteDriver } from './sqlite.js';
+import type { SqliteFile } from './sqlite-driver.js';
+
+export { openSqlite, sqliteDriver };
 
 /** The database of a home, or a transaction on it. */
 export type Database = Kysely<Schema>;
-
-/** One writer, but a backup or an inspection may hold the file for a moment. */
-const busyTimeoutMs = 5_000;
 
 /**
  * Opens the database of a home and brings its schema up to date, forward only; a copy of the file is kept beside it
  * before each change, `PATH.before-MIGRATION`. A commit survives the death of every process; one made through
  * {@link GroupCommit} also survives a power cut.
- * Throws `database_error`, or `config_error` when the SQLite driver cannot be loaded.
+ * Throws `database_error`, or `config_error` when there is no SQLite driver.
  */
 export async function openDatabase(path: string): Promise<Database> {
   const sqlite = await openSqlite(path);
-  sqlite.pragma('journal_mode = WAL');
-  // The log is synced by the commits that ask for it: see GroupCommit.
-  sqlite.pragma('synchronous = NORMAL');
-  sqlite.pragma('foreign_keys = ON');
-  const db = new Kysely<Schema>({ dialect: new Dialect({ database: sqlite }) });
+  try {
+    sqlite.exec('pragma journal_mode = WAL');
+    // The log is synced by the commits that ask for it: see GroupCommit.
+    sqlite.exec('pragma synchronous = NORMAL');
+    sqlite.exec('pragma foreign_keys = ON');
+  } catch (error) {
+    sqlite.close();
+    throw databaseFailure(error, `cannot use ${path}`);
+  }
+  const db = new Kysely<Schema>({ dialect: new Dialect(sqlite) });
   try {
     await migrate(db, sqlite, path);
     return db;
   } catch (error) {
     await db.destroy();
-    throw error;
-  }
-}
-
-/** Statements kept ready; the engine has about a hundred, and those with lists of ids vary in length. */
-const maxStatements = 300;
-
-/**
- * What takes effect when it is run. A pragma may do so when it is prepared (SQLite, "PRAGMA Statements"): one kept
- * ready would change nothing the second time.
- */
-const isKept = (sql: string): boolean =>
-  /^(select|insert|update|delete|savepoint|release|begin|commit)\b/i.test(sql);
-
-/** Keeps statements ready by their text: to prepare one takes as long as to run it. */
-function preparing(database: SqliteDatabase.Database): (sql: string) => SqliteDatabase.Statement {
-  const ready = new Map<string, SqliteDatabase.Statement>();
-  return (sql) => {
-    if (!isKept(sql)) return database.prepare(sql);
-    const known = ready.get(sql);
-    ready.delete(sql);
-    const statement = known ?? database.prepare(sql);
-    ready.set(sql, statement);
-    if (ready.size > maxStatements) {
-      for (const oldest of ready.keys()) {
-        ready.delete(oldest);
-        break;
-      }
-    }
-    return statement;
-  };
-}
-
-/** SQLite rolls a transaction back by itself when the disk is full: that is not done twice. */
-class Dialect extends SqliteDialect {
-  readonly #config: SqliteDialectConfig & { readonly database: SqliteDatabase.Database };
-
-  constructor(config: SqliteDialectConfig & { readonly database: SqliteDatabase.Database }) {
-    super(config);
-    this.#config = config;
-  }
-
-  override createDriver(): Driver {
-    const { database } = this.#config;
-    const prepare = preparing(database);
-    return new (class extends SqliteDriver {
-      override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
-        if (database.inTransaction) await super.rollbackTransaction(connection);
-      }
-    })({ database: { prepare, close: () => database.close() } });
+    throw databaseFailure(error, `cannot bring ${path} up to date`);
   }
 }
 
@@ -96,22 +46,50 @@ export function databaseError(error: unknown): unknown {
   return new CryoboxError('disk_full', 'no room is left for the database', { cause: error });
 }
 
-/** Opens a SQLite file. Throws `database_error`, or `config_error` when the driver cannot be loaded. */
-export async function openSqlite(path: string): Promise<SqliteDatabase.Database> {
-  const driver = await import('better-sqlite3').catch((error: unknown) => {
-    throw new CryoboxError('config_error', `cannot load the SQLite driver: ${messageOf(error)}`, {
-      cause: error,
-      hint: 'Run `npm rebuild better-sqlite3`; on Debian it needs build-essential and python3.',
-    });
-  });
+/** The typed error for a failure of the database as a whole: `disk_full` where that is why, else `database_error`. */
+export function databaseFailure(error: unknown, what: string): CryoboxError {
+  const known = databaseError(error);
+  if (isCryoboxError(known)) return known;
+  return new CryoboxError('database_error', `${what}: ${messageOf(error)}`, { cause: error });
+}
+
+const sqliteHeader = 'SQLite format 3\0';
+
+/**
+ * Whether a file is the database of a home, of whatever release. Reads only. Throws `config_error` when there is
+ * no SQLite driver.
+ */
+export async function isHomeDatabase(path: string): Promise<boolean> {
+  if (!(await beginsWith(path, sqliteHeader))) return false;
+  await sqliteDriver();
   try {
-    return new driver.default(path, { timeout: busyTimeoutMs });
-  } catch (error) {
-    throw new CryoboxError('database_error', `cannot open ${path}: ${messageOf(error)}`, { cause: error });
+    const file = await openSqlite(path, { readOnly: true });
+    try {
+      const tables = file.prepare("select name from sqlite_master where type = 'table'").all([]);
+      const names = (tables as { name: string }[]).map(({ name }) => name);
+      return ['kysely_migration', 'boxes', 'layers', 'layer_holds'].every((name) => names.includes(name));
+    } finally {
+      file.close();
+    }
+  } catch {
+    // Damaged, or no database of SQLite at all.
+    return false;
   }
 }
 
-async function migrate(db: Database, sqlite: SqliteDatabase.Database, path: string): Promise<void> {
+async function beginsWith(path: string, header: string): Promise<boolean> {
+  const facts = await ifExists(lstat(path));
+  if (!facts?.isFile()) return false;
+  const file = await open(path, 'r');
+  try {
+    const start = Buffer.alloc(header.length);
+    return start.toString('latin1', 0, await readFully(file, start, 0)) === header;
+  } finally {
+    await file.close();
+  }
+}
+
+async function migrate(db: Database, sqlite: SqliteFile, path: string): Promise<void> {
   const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } });
   const all = await migrator.getMigrations();
   const isNew = all.every((migration) => !migration.executedAt);
@@ -128,8 +106,8 @@ async function migrate(db: Database, sqlite: SqliteDatabase.Database, path: stri
 }
 
 /** Copies the file: everything of the log is in it after a checkpoint. */
-async function backUp(sqlite: SqliteDatabase.Database, path: string, name: string): Promise<void> {
-  sqlite.pragma('wal_checkpoint(TRUNCATE)');
+async function backUp(sqlite: SqliteFile, path: string, name: string): Promise<void> {
+  sqlite.exec('pragma wal_checkpoint(TRUNCATE)');
   await copyFile(path, `${path}.before-${name}`);
 }
 

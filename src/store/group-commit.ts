@@ -29,7 +29,8 @@ export class GroupCommit {
   run<T>(task: (tx: Database) => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       this.#queue.push({ task, resolve: resolve as (value: unknown) => void, reject });
-      if (!this.#running) void this.#drain();
+      // It hands every failure to the jobs it concerns, and has none of its own.
+      if (!this.#running) this.#drain().catch(reject);
     });
   }
 

@@ -41,11 +41,18 @@ interface BoxTable {
   memory_id: string | null;
   failure: string | null;
   stages: Json;
+  /** When its last use ended, as far as that was written. */
   last_active_at: Time;
+  /** Whether it was in use when that was written. */
+  in_use: Flag;
+  /** How its main command ended: exit code and signal. */
+  main_exit: Json | null;
   commands_total: number;
   exec_errors_total: number;
   bytes_sent_total: number;
   bytes_received_total: number;
+  /** Counts changes of what the box comes back as; the database does it, in the transaction of the change. */
+  record_version: Fixed<number>;
 }
 
 interface LayerTable {
@@ -75,6 +82,12 @@ interface LayerHoldTable {
   layer_id: Fixed<string>;
   /** `box:ID`, `image:DIGEST`, `golden:KEY`, ... */
   holder: Fixed<string>;
+}
+
+/** What has to be done to files after a commit, and may not have been: `store/unfinished.ts`. */
+interface UnfinishedTable {
+  /** `layer:ID` or `memory:ID`. */
+  what: Fixed<string>;
 }
 
 interface GoldenTable {
@@ -197,6 +210,24 @@ interface BoxVolumeTable {
   read_only: Fixed<Flag>;
 }
 
+/** A port of the host that leads to a box. */
+interface PortTable {
+  host_ip: Fixed<string>;
+  host_port: Fixed<number>;
+  box_id: Fixed<string>;
+  guest_port: Fixed<number>;
+}
+
+/** An address of its own for a port of a box. */
+interface PreviewTable {
+  id: Fixed<string>;
+  box_id: Fixed<string>;
+  guest_port: Fixed<number>;
+  /** SHA-256 of the token, in hexadecimal digits; null: it is public. */
+  token_hash: Fixed<string | null>;
+  created_at: Fixed<number>;
+}
+
 interface MachineTable {
   id: Fixed<string>;
   /** Null while it waits in the pool. */
@@ -208,12 +239,32 @@ interface MachineTable {
   /** The process that supplies its memory. */
   pager_pid: number | null;
   pager_ticks: number | null;
+  /** The process at the other end of its network card; null: there is none. */
+  gateway_pid: number | null;
+  gateway_ticks: number | null;
+  gateway_token: string | null;
   pid: Fixed<number>;
   start_ticks: Fixed<number>;
   host_boot: Fixed<string>;
   uid: Fixed<number | null>;
   gid: Fixed<number | null>;
   created_at: Fixed<Time>;
+}
+
+/** Which record of a box an object store has. */
+interface ReplicaTable {
+  box_id: Fixed<string>;
+  /** Id of the store. */
+  store: string;
+  /** The box's `record_version` then. */
+  version: number;
+}
+
+interface LimitTable {
+  /** A LimitScope. */
+  scope: Fixed<string>;
+  name: Fixed<string>;
+  value: Fixed<number>;
 }
 
 interface CounterTable {
@@ -257,6 +308,7 @@ export interface Schema {
   boxes: BoxTable;
   layers: LayerTable;
   layer_holds: LayerHoldTable;
+  unfinished: UnfinishedTable;
   goldens: GoldenTable;
   snapshots: SnapshotTable;
   images: ImageTable;
@@ -266,7 +318,11 @@ export interface Schema {
   templates: TemplateTable;
   volumes: VolumeTable;
   box_volumes: BoxVolumeTable;
+  ports: PortTable;
+  previews: PreviewTable;
+  replicas: ReplicaTable;
   counters: CounterTable;
+  limits: LimitTable;
   meta: MetaTable;
   api_keys: ApiKeyTable;
   idempotency_keys: IdempotencyKeyTable;
@@ -294,5 +350,11 @@ export type MemoryRow = Selectable<MemoryTable>;
 export type TemplateRow = Selectable<TemplateTable>;
 /** A volume as it is stored. */
 export type VolumeRow = Selectable<VolumeTable>;
+/** A published port as it is stored. */
+export type PortRow = Selectable<PortTable>;
+/** A preview as it is stored. */
+export type PreviewRow = Selectable<PreviewTable>;
 /** A machine as it is stored. */
 export type MachineRow = Selectable<MachineTable>;
+/** Changes of a stored machine. */
+export type MachineChanges = Updateable<MachineTable>;

@@ -1,4 +1,5 @@
-import type { BoxActivity, BoxInfo, BoxMetrics, BoxStatus } from '../api/index.js';
+import type { BoxActivity, BoxInfo, BoxMetrics, BoxStatus, Durability } from '../api/index.js';
+import { exitCodeOf } from './execution.js';
 import {
   asObject,
   asObjects,
@@ -13,6 +14,8 @@ import {
   textOrNull,
   texts,
 } from './json.js';
+import { networkOf, networkToJson } from './network.js';
+import { portFromJson, portToJson } from './ports.js';
 
 /** A box on the wire: `Box` of the v1 contract, section 1.5, and what ours knows beyond it. */
 export function boxToJson(info: BoxInfo): JsonObject {
@@ -23,41 +26,58 @@ export function boxToJson(info: BoxInfo): JsonObject {
     operation: info.operation,
     created_at: info.createdAt.toISOString(),
     updated_at: info.updatedAt.toISOString(),
+    last_activity_at: info.lastActivityAt.toISOString(),
     image: info.image,
     template: info.template,
     cpus: info.cpus,
     memory_mib: info.memoryMiB,
     disk_size_gb: info.diskSizeGb,
     env: info.env,
+    hostname: info.hostname,
     working_dir: info.workingDir,
     user: info.user,
     entrypoint: info.entrypoint,
     cmd: info.cmd,
+    tty: info.main?.tty ?? false,
+    exit_code: info.main && exitCodeOf(info.main),
+    main: info.main && {
+      command: info.main.command,
+      tty: info.main.tty,
+      exit_code: info.main.exitCode,
+      signal: info.main.signal,
+    },
     labels: info.labels,
     auto_stop: info.autoStop,
     auto_stop_action: info.autoStopAction,
     auto_delete: info.autoDelete,
     auto_resume: info.autoResume,
     detach: info.detach,
-    network: { outbound: { mode: info.network.outbound } },
+    network: networkToJson(info.network),
     capabilities: info.capabilities,
     volumes: info.volumes.map((mount) => ({
       managed_volume: mount.volume,
       guest_path: mount.guestPath,
       read_only: mount.readOnly ?? false,
     })),
+    published_ports: info.ports.map(portToJson),
     pid: info.pid,
     run: info.run,
     failure: info.failure,
     stages: info.stages,
+    durability: info.durability,
     storage: { disk_bytes: info.storage.diskBytes, memory_bytes: info.storage.memoryBytes },
   };
 }
 
-function outboundOf(json: JsonObject): 'enabled' | 'disabled' {
-  const network = asObject(json['network'] ?? {}, 'network');
-  const outbound = asObject(network['outbound'] ?? {}, 'network.outbound');
-  return outbound['mode'] === 'disabled' ? 'disabled' : 'enabled';
+function mainOf(json: JsonObject): BoxInfo['main'] {
+  if (typeof json['main'] !== 'object' || json['main'] === null) return null;
+  const main = asObject(json['main'], 'main');
+  return {
+    command: texts(main, 'command'),
+    tty: main['tty'] === true,
+    exitCode: numberOrNull(main, 'exit_code'),
+    signal: numberOrNull(main, 'signal'),
+  };
 }
 
 function capabilitiesOf(json: JsonObject): BoxInfo['capabilities'] {
@@ -66,6 +86,12 @@ function capabilitiesOf(json: JsonObject): BoxInfo['capabilities'] {
     add: value['add'] === undefined ? undefined : texts(value, 'add'),
     drop: value['drop'] === undefined ? undefined : texts(value, 'drop'),
   });
+}
+
+/** Servers that know nothing of it keep boxes on their own host. */
+function durabilityOf(json: JsonObject): Durability {
+  const value = json['durability'];
+  return value === 'replicating' || value === 'replicated' ? value : 'local';
 }
 
 /** The inverse of {@link boxToJson}; `upstream_unavailable` when a field every server sends is missing. */
@@ -79,33 +105,39 @@ export function boxFromJson(value: unknown): BoxInfo {
     operation: textOrNull(json, 'operation') as BoxActivity | null,
     createdAt: date(json, 'created_at'),
     updatedAt: date(json, 'updated_at'),
+    // Servers of other makes leave it out of boxes that nobody has used.
+    lastActivityAt: date(json, json['last_activity_at'] === undefined ? 'updated_at' : 'last_activity_at'),
     image: text(json, 'image'),
     template: textOrNull(json, 'template'),
     cpus: number(json, 'cpus'),
     memoryMiB: number(json, 'memory_mib'),
     diskSizeGb: number(json, 'disk_size_gb', 0),
     env: textMap(json, 'env'),
+    hostname: textOrNull(json, 'hostname') ?? '',
     workingDir: textOrNull(json, 'working_dir') ?? '/',
     user: textOrNull(json, 'user') ?? '',
     entrypoint: texts(json, 'entrypoint'),
     cmd: texts(json, 'cmd'),
+    main: mainOf(json),
     labels: textMap(json, 'labels'),
     autoStop: number(json, 'auto_stop', 0),
     autoStopAction: json['auto_stop_action'] === 'pause' ? 'pause' : 'stop',
     autoDelete: number(json, 'auto_delete', 0),
     autoResume: json['auto_resume'] !== false,
     detach: json['detach'] !== false,
-    network: { outbound: outboundOf(json) },
+    network: networkOf(json),
     capabilities: capabilitiesOf(json),
     volumes: asObjects(json['volumes'] ?? [], 'volumes').map((mount) => ({
       volume: text(mount, 'managed_volume'),
       guestPath: text(mount, 'guest_path'),
       readOnly: mount['read_only'] === true,
     })),
+    ports: asObjects(json['published_ports'] ?? [], 'published_ports').map(portFromJson),
     pid: numberOrNull(json, 'pid'),
     run: textOrNull(json, 'run'),
     failure: textOrNull(json, 'failure'),
     stages: numberMap(json, 'stages'),
+    durability: durabilityOf(json),
     storage: {
       diskBytes: number(storage, 'disk_bytes', 0),
       memoryBytes: number(storage, 'memory_bytes', 0),

@@ -1,5 +1,7 @@
 import type { CreateOptions } from '../api/index.js';
 import { compact } from './json.js';
+import { type NetworkJson, networkFromJson, networkToJson } from './network.js';
+import { type PublishJson, publishFromJson, publishToJson } from './ports.js';
 
 /** One mount of a {@link CreateJson}. */
 interface MountJson {
@@ -16,18 +18,21 @@ export interface CreateJson {
   readonly cpus?: number;
   readonly memory_mib?: number;
   readonly disk_size_gb?: number;
+  readonly hostname?: string;
   readonly working_dir?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly user?: string;
   readonly entrypoint?: readonly string[];
   readonly cmd?: readonly string[];
+  readonly tty?: boolean;
   readonly labels?: Readonly<Record<string, string>>;
   readonly auto_stop?: number;
   readonly auto_stop_action?: 'stop' | 'pause';
   readonly auto_delete?: number;
   readonly auto_resume?: boolean;
-  readonly network?: { readonly outbound?: { readonly mode?: 'enabled' | 'disabled' } };
+  readonly network?: NetworkJson;
   readonly volumes?: readonly MountJson[];
+  readonly ports?: readonly PublishJson[];
   readonly advanced?: {
     readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
   };
@@ -45,29 +50,31 @@ export function createToJson(options: CreateOptions): CreateJson {
     cpus: options.cpus,
     memory_mib: options.memoryMiB,
     disk_size_gb: options.diskSizeGb,
+    hostname: options.hostname,
     working_dir: options.workingDir,
     env: options.env,
     user: options.user,
     entrypoint: options.entrypoint,
     cmd: options.cmd,
+    tty: options.tty,
     labels: options.labels,
     auto_stop: options.autoStop,
     auto_stop_action: options.autoStopAction,
     auto_delete: options.autoDelete,
     auto_resume: options.autoResume,
-    network: options.network && { outbound: { mode: options.network.outbound ?? 'enabled' } },
+    network: options.network && networkToJson(options.network),
     volumes: options.volumes?.map((mount) => ({
       managed_volume: mount.volume,
       guest_path: mount.guestPath,
       read_only: mount.readOnly ?? false,
     })),
+    ports: options.ports?.map(publishToJson),
     advanced: options.capabilities && { capabilities: options.capabilities },
   });
 }
 
 /** The {@link CreateOptions} of a request whose shape was checked. */
 export function createFromJson(json: CreateJson): CreateOptions {
-  const outbound = json.network?.outbound?.mode;
   return compact({
     name: json.name,
     image: json.image,
@@ -75,22 +82,25 @@ export function createFromJson(json: CreateJson): CreateOptions {
     cpus: json.cpus,
     memoryMiB: json.memory_mib,
     diskSizeGb: json.disk_size_gb,
+    hostname: json.hostname,
     workingDir: json.working_dir,
     env: json.env,
     user: json.user,
     entrypoint: json.entrypoint,
     cmd: json.cmd,
+    tty: json.tty,
     labels: json.labels,
     autoStop: json.auto_stop,
     autoStopAction: json.auto_stop_action,
     autoDelete: json.auto_delete,
     autoResume: json.auto_resume,
-    network: outbound && { outbound },
+    network: json.network && networkFromJson(json.network),
     volumes: json.volumes?.map((mount) => ({
       volume: mount.managed_volume,
       guestPath: mount.guest_path,
       readOnly: mount.read_only ?? false,
     })),
+    ports: json.ports?.map(publishFromJson),
     capabilities: json.advanced?.capabilities,
   });
 }

@@ -74,12 +74,20 @@ export interface StdinTakenMessage {
   readonly bytes: number;
 }
 
-/** Exit code shells give a command that a signal ended; v1 has no field for signals. */
-const signalExitBase = 128;
+/** How a command ended, as one number: v1 clients know nothing else. A signal N that ended it is -N (v1 contract, 1.6). */
+export function exitCodeOf(exit: {
+  readonly exitCode: number | null;
+  readonly signal: number | null;
+}): number | null {
+  return exit.exitCode ?? (exit.signal === null ? null : -exit.signal);
+}
 
-/** How a command ended, as one number: v1 clients know nothing else. */
-function exitCodeOf(exit: { exitCode: number | null; signal: number | null }): number | null {
-  return exit.exitCode ?? (exit.signal === null ? null : signalExitBase + exit.signal);
+/** Exit code for a command that succeeded while some of its output never reached a client that cannot tell. */
+const outputLostExitCode = 125;
+
+/** As one number, of a command whose output is not whole: v1 clients take 0 for a whole one. */
+export function exitCodeOfCut(exit: { exitCode: number | null; signal: number | null }): number | null {
+  return exit.exitCode === 0 ? outputLostExitCode : exitCodeOf(exit);
 }
 
 /** Last text message of the server. v1 clients read `exit_code` only. */
@@ -106,11 +114,13 @@ export function exitFromJson(json: JsonObject): ExitStatus {
 
 /** `ExecutionInfo` of the v1 contract, section 1.5, and ours. */
 export function executionToJson(info: ExecutionInfo): JsonObject {
+  const { stdout, stderr } = info.lostBytes;
   return compact({
     execution_id: info.id,
     box_id: info.boxId,
     status: info.status,
-    exit_code: exitCodeOf(info),
+    exit_code: stdout + stderr === 0 ? exitCodeOf(info) : exitCodeOfCut(info),
+    command_exit_code: info.exitCode,
     signal: info.signal,
     error_message: info.errorMessage,
     started_at: info.startedAt.toISOString(),
@@ -119,6 +129,9 @@ export function executionToJson(info: ExecutionInfo): JsonObject {
     argv: info.command,
     attached: info.attached,
     tty: info.tty,
+    pid: info.pid,
+    lost_stdout: stdout,
+    lost_stderr: stderr,
   });
 }
 
@@ -131,12 +144,15 @@ export function executionFromJson(value: unknown): ExecutionInfo {
     boxId: text(json, 'box_id'),
     status: text(json, 'status') as ExecutionStatus,
     command: texts(json, 'argv'),
-    exitCode: signal === null ? numberOrNull(json, 'exit_code') : null,
+    exitCode:
+      signal === null ? (numberOrNull(json, 'command_exit_code') ?? numberOrNull(json, 'exit_code')) : null,
     signal,
     startedAt: date(json, 'started_at'),
     durationMs: numberOrNull(json, 'duration_ms'),
     attached: json['attached'] === true,
     tty: json['tty'] === true,
+    pid: numberOrNull(json, 'pid'),
+    lostBytes: { stdout: number(json, 'lost_stdout', 0), stderr: number(json, 'lost_stderr', 0) },
     errorMessage: textOrNull(json, 'error_message') ?? undefined,
   });
 }

@@ -15,6 +15,48 @@ export function imageToJson(info: ImageInfo): JsonObject {
   };
 }
 
+/** A name of images with all that it names, as newer v1 clients read it: a version for each digest, the newest first. */
+export function imageNameToJson(images: readonly ImageInfo[]): JsonObject {
+  const [newest] = images;
+  if (!newest) return {};
+  const digests = [...new Set(images.map(({ manifestDigest }) => manifestDigest))];
+  const tags = (some: readonly ImageInfo[]): string[] =>
+    some.map(({ tag }) => tag).filter((tag) => tag !== '');
+  return {
+    name: nameOf(newest.reference),
+    tags: tags(images),
+    aliases: tags(images),
+    curated: false,
+    versions: digests.map((digest) => {
+      const same = images.filter(({ manifestDigest }) => manifestDigest === digest);
+      const first = same.at(-1) ?? newest;
+      return {
+        digest,
+        aliases: tags(same),
+        size_bytes: first.sizeBytes,
+        source_ref: first.reference,
+        recorded_at: first.cachedAt.toISOString(),
+      };
+    }),
+    history: [],
+  };
+}
+
+/** A reference without its tag and digest. */
+function nameOf(reference: string): string {
+  return reference.replace(/@.*$/, '').replace(/:[^:/]*$/, '');
+}
+
+/** How much is kept. There is no limit, and v1 clients need a number: the largest that is exact. */
+export function imageUsageToJson(images: readonly ImageInfo[]): JsonObject {
+  const sizes = new Map(images.map(({ manifestDigest, sizeBytes }) => [manifestDigest, sizeBytes]));
+  return {
+    count: new Set(images.map(({ reference }) => nameOf(reference))).size,
+    limit: Number.MAX_SAFE_INTEGER,
+    known_bytes: [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0),
+  };
+}
+
 /** The inverse of {@link imageToJson}. */
 export function imageFromJson(value: unknown): ImageInfo {
   const json = asObject(value, 'image');

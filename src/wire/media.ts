@@ -1,3 +1,6 @@
+/** Answers that are one JSON text. */
+export const jsonMedia = 'application/json; charset=utf-8';
+
 /** Lines of JSON: progress of long operations, and events. */
 export const ndjson = 'application/x-ndjson';
 

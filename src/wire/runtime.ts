@@ -1,6 +1,7 @@
 import type {
   GcResult,
   Progress,
+  ResourceUse,
   RuntimeEvent,
   RuntimeMetrics,
   TemplateInfo,
@@ -32,6 +33,8 @@ export function runtimeMetricsToJson(metrics: RuntimeMetrics): JsonObject {
     num_running_boxes: metrics.runningBoxes,
     total_commands_executed: metrics.commandsExecutedTotal,
     total_exec_errors: metrics.execErrorsTotal,
+    num_hot_machines: metrics.hotMachines,
+    uses: metrics.uses.map(({ scope, resource, used, limit }) => ({ scope, resource, used, limit })),
   };
 }
 
@@ -45,6 +48,13 @@ export function runtimeMetricsFromJson(value: unknown): RuntimeMetrics {
     runningBoxes: number(json, 'num_running_boxes', 0),
     commandsExecutedTotal: number(json, 'total_commands_executed', 0),
     execErrorsTotal: number(json, 'total_exec_errors', 0),
+    hotMachines: number(json, 'num_hot_machines', 0),
+    uses: asObjects(json['uses'] ?? [], 'uses').map((use) => ({
+      scope: text(use, 'scope') as ResourceUse['scope'],
+      resource: text(use, 'resource') as ResourceUse['resource'],
+      used: number(use, 'used'),
+      limit: numberOrNull(use, 'limit'),
+    })),
   };
 }
 
@@ -106,7 +116,13 @@ export function volumeFromJson(value: unknown): VolumeInfo {
 
 /** One line of `GET {p}/events`. */
 export function eventToJson(event: RuntimeEvent): JsonObject {
-  return { at: event.at.toISOString(), kind: event.kind, id: event.id, change: event.change };
+  return {
+    at: event.at.toISOString(),
+    kind: event.kind,
+    id: event.id,
+    change: event.change,
+    position: event.position,
+  };
 }
 
 /** The inverse of {@link eventToJson}. */
@@ -116,6 +132,7 @@ export function eventFromJson(json: JsonObject): RuntimeEvent {
     kind: text(json, 'kind') as RuntimeEvent['kind'],
     id: text(json, 'id'),
     change: text(json, 'change'),
+    position: textOrNull(json, 'position') ?? '',
   };
 }
 

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readArchive, writeArchive } from '../../src/archive/index.js';
+import { readArchive, writeArchive } from '../../src/formats/archive/index.js';
 import { qemuImg, temporaryDirectory } from '../disk/support.js';
 import { bytesMember, diskMember, facts, makeDisk, tool } from './support.js';
 
@@ -26,7 +26,9 @@ describe('an archive', () => {
     ];
     const path = join(directory, 'a.boxsnap');
     const seen: number[] = [];
-    const onProgress = ({ doneBytes }: { doneBytes: number }): void => void seen.push(doneBytes);
+    const onProgress = ({ doneBytes }: { doneBytes: number }): void => {
+      seen.push(doneBytes);
+    };
     const written = await writeArchive({ path, members, facts, compress, onProgress });
     expect((await stat(path)).size).toBe(written.sizeBytes);
     expect(seen.at(-1)).toBe(members.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));

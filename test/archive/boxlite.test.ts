@@ -1,7 +1,7 @@
 import { readdir, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readArchive } from '../../src/archive/index.js';
+import { readArchive } from '../../src/formats/archive/index.js';
 import { qemuImg, temporaryDirectory } from '../disk/support.js';
 import { packBoxlite } from './boxlite-maker.js';
 import { makeDisk } from './support.js';

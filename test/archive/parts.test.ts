@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeSeal, encodeSeal, joinCrc, updateCrc } from '../../src/archive/seal.js';
-import { decodeTarHeader, encodeTarHeader } from '../../src/archive/tar.js';
-import { encodeRawFrame, startCompress } from '../../src/archive/zstd.js';
+import { decodeSeal, encodeSeal, joinCrc, updateCrc } from '../../src/formats/archive/seal.js';
+import { decodeTarHeader, encodeTarHeader } from '../../src/formats/archive/tar.js';
+import { encodeRawFrame, startCompress } from '../../src/formats/archive/zstd.js';
 import { temporaryDirectory } from '../disk/support.js';
 import { tool } from './support.js';
 
@@ -52,7 +52,7 @@ describe('zstd', () => {
   it('says when the disk is full', async () => {
     const full = await open('/dev/full', 'r+');
     try {
-      const zstd = startCompress(1, full.fd);
+      const zstd = await startCompress(1, full.fd);
       await zstd.write(Buffer.alloc(100)).catch(() => undefined);
       await expect(zstd.end()).rejects.toMatchObject({ code: 'disk_full' });
     } finally {

@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { MemberSource, WriteArchiveOptions } from '../../src/archive/index.js';
-import { flattenStream, openChain } from '../../src/disk/index.js';
+import type { MemberSource, WriteArchiveOptions } from '../../src/formats/archive/index.js';
+import { flattenStream, openChain } from '../../src/formats/qcow2/index.js';
 import { patterned, qemuImg } from '../disk/support.js';
 
 const run = promisify(execFile);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { encodeTarHeader } from '../../src/archive/tar.js';
+import { encodeTarHeader } from '../../src/formats/archive/tar.js';
 import { facts, tool } from './support.js';
 
 /** A member of a hand-made archive, right unless something is set. */

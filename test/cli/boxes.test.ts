@@ -35,7 +35,8 @@ describe('boxes', () => {
     });
     const table = await must('ls');
     expect(table).toMatch(/^ID +NAME +IMAGE +STATUS +CPUS/);
-    expect(table).toContain(box.id);
+    expect(table).toContain(box.id.slice(0, 18));
+    expect(await must('ls', '--no-trunc')).toContain(box.id);
     await must('stop', 'b');
     expect(JSON.parse(await must('inspect', 'b', '--format', 'json')).status).toBe('stopped');
     expect(await must('ls', '-q', '--status', 'running')).toBe('');
@@ -113,6 +114,22 @@ describe('exec', () => {
       timeout: 60_000,
     });
     expect(stdout.trim()).toBe('33 99');
+  });
+
+  it('leaves what the terminal of the box writes as it is, and ours as it was', async () => {
+    const script = "stty -onlcr; printf 'abc\\ndef\\n'; echo TERM=$TERM";
+    const command = `${process.execPath} ${cliPath} exec -it b sh -c ${JSON.stringify(script.replaceAll('$', '\\$'))}`;
+    const { stdout } = await execa(
+      'script',
+      ['-qec', `${command}; stty -a | grep -oE '^-?opost'`, '/dev/null'],
+      {
+        env: cliEnv(home.path),
+        stdin: 'pipe',
+        timeout: 60_000,
+        stripFinalNewline: false,
+      },
+    );
+    expect(stdout).toBe('abc\ndef\nTERM=xterm\nopost\r\n');
   });
 
   it('can be left and taken up again', async () => {

@@ -32,6 +32,13 @@ describe('doctor and info', () => {
     expect(checks.filter(({ status, hint }) => status !== 'ok' && !hint)).toEqual([]);
   });
 
+  it('refuses a prefix without a server, from wherever it comes', async () => {
+    const told = expect.stringMatching(/the prefix "acme" needs a server[\s\S]*--url/);
+    expect(await cli('--prefix', 'acme', 'ls')).toMatchObject({ exitCode: 125, stdout: '', stderr: told });
+    const env = { CRYOBOX_PREFIX: 'acme' };
+    expect(await spawnCli(home.path, ['ls'], { env })).toMatchObject({ exitCode: 125, stderr: told });
+  });
+
   it('names what is missing, with what to do, and ends with 1', async () => {
     const { exitCode, stdout } = await spawnCli(home.path, ['doctor'], {
       env: { CRYOBOX_QEMU: '/no/such/qemu', CRYOBOX_CACHE: '/no/such/cache', CRYOBOX_ACCELERATOR: 'tcg' },
@@ -65,6 +72,45 @@ describe('images', () => {
     } finally {
       await rm(directory, { recursive: true, force: true });
     }
+  });
+});
+
+describe('limits', () => {
+  it('are set and taken back while the engine runs, shown by `limits ls` and `info`, and refuse what is beyond', async () => {
+    await must('create', '--name', 'one', 'tiny');
+    await must('limits', 'set', 'boxes=1', 'memory=64g', 'memory-overcommit=1.5');
+    await must('limits', 'set', '--each-tenant', 'boxes=3');
+    const { exitCode, stderr } = await cli('create', 'tiny');
+    expect(exitCode).toBe(125);
+    expect(stderr).toMatch(
+      /the home has 1 of at most 1 boxes, and this needs 1 more[\s\S]*cryobox limits set/,
+    );
+    const uses = JSON.parse(await must('limits', 'ls', '--format', 'json'));
+    expect(uses).toContainEqual({ scope: 'home', resource: 'boxes', used: 1, limit: 1 });
+    expect(uses).toContainEqual(
+      expect.objectContaining({ scope: 'home', resource: 'memoryMiB', limit: 65_536 }),
+    );
+    expect(await must('limits', 'ls')).toMatch(/^home +boxes +1 +1$/m);
+    expect(await must('info')).toMatch(/home boxes.*1 of at most 1$/m);
+    await must('limits', 'unset', 'boxes', 'memory', 'memory-overcommit');
+    await must('limits', 'unset', '--each-tenant', 'boxes');
+    expect(await must('limits', 'ls')).toMatch(/^home +boxes +1 +-$/m);
+    await must('rm', '-f', 'one');
+  });
+
+  it.each([
+    [['boxs=1'], /there is no limit "boxs"[\s\S]*Limits: boxes, running/],
+    [['boxes'], /expected boxes=VALUE/],
+    [['boxes=-1'], /boxes:/],
+    [['memory-overcommit=5000'], /0 to 1000/],
+    [['--tenant', 'acme', 'disk-free=1g'], /of no tenant/],
+    [['--tenant', 'acme', '--each-tenant', 'boxes=1'], /not given together/],
+    [['--tenant', 'a//b', 'boxes=1'], /cannot be the prefix of a tenant/],
+  ])('refuses %j, and sets nothing', async (args, told) => {
+    const { exitCode, stderr } = await cli('limits', 'set', 'cpus=1', ...args);
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toMatch(told);
+    expect(await must('limits', 'ls')).toMatch(/^home +cpus +\d+ +-$/m);
   });
 });
 
@@ -108,6 +154,8 @@ describe('serve', () => {
     const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
     await execa('openssl', ['req', ...kind, '-keyout', key, '-out', cert, ...names]);
     try {
+      // A server asks for keys once there was one, also when there is none any more.
+      const { key: apiKey } = JSON.parse(await must('keys', 'create', '--name', 'tls', '--format', 'json'));
       const half = await cli('serve', '--port', '0', '--tls-cert', cert);
       expect([half.exitCode, half.stderr]).toEqual([125, expect.stringContaining('belong together')]);
       const server = spawnCli(home.path, ['serve', '--port', '0', '--tls-cert', cert, '--tls-key', key], {});
@@ -115,10 +163,12 @@ describe('serve', () => {
       const url = String(line).trim();
       expect(url).toMatch(/^https:/);
       const far = ['run', '--rm', '--url', url, 'tiny', 'echo', 'far'];
-      const known = await spawnCli('/no/home', far, { env: { NODE_EXTRA_CA_CERTS: cert } });
+      const known = await spawnCli('/no/home', far, {
+        env: { NODE_EXTRA_CA_CERTS: cert, CRYOBOX_API_KEY: apiKey },
+      });
       expect([known.exitCode, known.stdout]).toEqual([0, 'far\n']);
-      const unknown = await spawnCli('/no/home', far, {});
-      expect([unknown.exitCode, unknown.stdout]).toEqual([125, '']);
+      const unknown = await spawnCli('/no/home', far, { env: { CRYOBOX_API_KEY: apiKey } });
+      expect([unknown.exitCode, unknown.stderr]).toEqual([125, expect.stringContaining('certificate')]);
       server.kill('SIGINT');
       expect((await server).exitCode).toBe(0);
     } finally {

@@ -68,7 +68,7 @@ it('shows a line per layer on stderr, and the result alone on stdout', async () 
   expect(failed.stderr).toMatch(/^error: .*nothing.*\nhint: /s);
 });
 
-it('lists, inspects, imports, removes and prunes, as JSON too', async () => {
+it('lists, inspects, imports, removes and prunes, as JSON too', { timeout: 240_000 }, async () => {
   const layout = await writeTinyImage(join(directory, 'tiny'), { files: { hello: 'hello' } });
   const made = await json('images', 'import', layout, '--reference', 'mine:2');
   const [mine] = (await json('images', 'ls')).filter(({ tag }: { tag: string }) => tag === '2');

@@ -142,7 +142,9 @@ describe('Ctrl-C', () => {
     const { source, it } = interrupts();
     await it.forward(
       () => expect.unreachable(),
-      async () => void source.emit('SIGHUP', 'SIGHUP'),
+      async () => {
+        source.emit('SIGHUP', 'SIGHUP');
+      },
     );
     expect(it.exitCode).toBe(129);
   });

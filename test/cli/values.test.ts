@@ -10,6 +10,8 @@ import {
   parseLabel,
   parseList,
   parseMemoryMiB,
+  parsePublish,
+  parsePublished,
   parseVolume,
 } from '../../src/cli/values.js';
 
@@ -89,6 +91,21 @@ describe('pairs and lists', () => {
     for (const bad of ['data', ':/srv', 'data:srv', 'data:/srv:xx', 'data:/srv:ro:more']) {
       expect(() => parseVolume(bad)).toThrow('Expected NAME:/PATH');
     }
+  });
+
+  it('reads ports that are published', () => {
+    expect(parsePublish('8000')).toEqual({ guestPort: 8000 });
+    expect(parsePublish('8080:8000/tcp')).toEqual({ guestPort: 8000, hostPort: 8080 });
+    expect(parsePublish('0.0.0.0:80:8000')).toEqual({ guestPort: 8000, hostPort: 80, hostIp: '0.0.0.0' });
+    expect(parsePublish('127.0.0.1::8000')).toEqual({ guestPort: 8000, hostIp: '127.0.0.1' });
+    expect(parsePublish('[::1]:80:8000')).toEqual({ guestPort: 8000, hostPort: 80, hostIp: '::1' });
+    for (const bad of ['', 'web', '80:web', '1:2:3:4', '80:', '::1:80:80', '80-90:80-90']) {
+      expect(() => parsePublish(bad)).toThrow('Expected PORT');
+    }
+    expect(() => parsePublish('53:53/udp')).toThrow('Only TCP');
+    expect(parsePublished('8080')).toEqual({ hostPort: 8080 });
+    expect(parsePublished('[::1]:8080')).toEqual({ hostPort: 8080, hostIp: '::1' });
+    expect(() => parsePublished('web')).toThrow('Expected HOSTPORT');
   });
 
   it('takes only the words it knows', () => {

@@ -2,6 +2,20 @@ import { expect, it } from 'vitest';
 import type { RuntimeEvent } from '../../src/api/index.js';
 import { conformance } from './support.js';
 
+/** Events of a box up to its first such change. */
+async function collect(
+  events: AsyncIterable<RuntimeEvent>,
+  id: string,
+  last: string,
+): Promise<RuntimeEvent[]> {
+  const found: RuntimeEvent[] = [];
+  for await (const event of events) {
+    if (event.id === id) found.push(event);
+    if (found.at(-1)?.change === last) break;
+  }
+  return found;
+}
+
 conformance('boxes', (subject) => {
   it('are made as asked, found by id, name and beginning of the id, and removed', async () => {
     const { runtime } = subject;
@@ -128,6 +142,20 @@ conformance('boxes', (subject) => {
     expect(seen.at(-1)).toMatchObject({ kind: 'box', change: 'stopped' });
     expect(seen.at(-1)?.at).toBeInstanceOf(Date);
     await box.start();
+  });
+
+  it('tell what was missed to who comes back with a position', async () => {
+    const { box, runtime } = subject;
+    await box.exec(['true']);
+    const first = collect(runtime.events(), box.id, 'stopped');
+    await box.stop();
+    const stopped = (await first).at(-1);
+    await box.start();
+    const missed = await collect(runtime.events({ since: stopped?.position }), box.id, 'running');
+    expect(missed.map(({ position }) => position)).not.toContain(stopped?.position);
+    expect(missed.at(-1)).toMatchObject({ change: 'running' });
+    const wrong = runtime.events({ since: 'nowhere' })[Symbol.asyncIterator]();
+    await expect(wrong.next()).rejects.toMatchObject({ code: 'invalid_argument' });
   });
 
   it('come and go with who made them, unless detached', async () => {

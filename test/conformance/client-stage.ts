@@ -1,13 +1,14 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ApiKeyCredential, BoxliteRestOptions, JsBoxlite } from '@boxlite-ai/boxlite';
+import * as pinned from '@boxlite-ai/boxlite';
 import { createServer, type Principal, type Server, scopes } from '../../dist/server/index.js';
+import type { NpmClient } from '../support/boxlite-npm-client.js';
 import { writeTinyImage } from '../support/tiny-image.js';
 import { Stage } from './support.js';
 
 /** The npm client of BoxLite. */
-export type Client = ReturnType<typeof JsBoxlite.rest>;
+export type Client = ReturnType<NpmClient['JsBoxlite']['rest']>;
 /** Its handle of a box. */
 export type ClientBox = Awaited<ReturnType<Client['create']>>;
 
@@ -44,15 +45,18 @@ export class ClientStage {
   /** A directory of the host. */
   readonly host: string;
   readonly #server: Server;
+  readonly #npm: NpmClient;
 
-  private constructor(stage: Stage, server: Server, url: string, host: string) {
+  private constructor(stage: Stage, server: Server, url: string, host: string, npm: NpmClient) {
+    this.#npm = npm;
     this.stage = stage;
     this.#server = server;
     this.url = url;
     this.host = host;
   }
 
-  static async open(): Promise<ClientStage> {
+  /** Its clients are of the npm client that is given, else of the one that this repository depends on. */
+  static async open(npm: NpmClient = pinned): Promise<ClientStage> {
     const host = await mkdtemp(join(tmpdir(), 'cryobox-client-'));
     const stage = await Stage.open();
     const principals = tenants.map((tenant): Principal => ({ id: tenant, tenant, scopes, expiresAt: null }));
@@ -62,19 +66,21 @@ export class ClientStage {
         authenticate: async (token) => principals.find(({ id }) => token === `key-of-${id}`) ?? null,
       },
     });
-    const opened = new ClientStage(stage, server, (await server.listen({ port: 0 })).url, host);
+    const opened = new ClientStage(stage, server, (await server.listen({ port: 0 })).url, host, npm);
     for (const tenant of tenants) await opened.#importTiny(tenant);
     return opened;
   }
 
   /** A client of a tenant. */
   connect(tenant: (typeof tenants)[number], pathPrefix: string = tenant): Client {
+    const { ApiKeyCredential, BoxliteRestOptions, JsBoxlite } = this.#npm;
     const credential = new ApiKeyCredential(`key-of-${tenant}`);
     return JsBoxlite.rest(new BoxliteRestOptions({ url: this.url, credential, pathPrefix }));
   }
 
   /** A client without a key. */
   keyless(): Client {
+    const { BoxliteRestOptions, JsBoxlite } = this.#npm;
     return JsBoxlite.rest(new BoxliteRestOptions({ url: this.url }));
   }
 

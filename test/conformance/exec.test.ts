@@ -16,7 +16,9 @@ async function* patternOf(bytes: number): AsyncGenerator<Uint8Array> {
 conformance('exec', (subject) => {
   it('gives bytes, exit code and signal', async () => {
     const { box } = subject;
-    const result = await box.exec(['sh', '-c', 'echo out; echo err >&2; printf "\\377"; exit 3']);
+    const result = await box.exec(['sh', '-c', 'echo out; echo err >&2; printf "\\377"; exit 3'], {
+      encoding: 'buffer',
+    });
     expect(result).toMatchObject({ exitCode: 3, signal: null, timedOut: false });
     expect([...result.stdout]).toEqual([...Buffer.from('out\n'), 0xff]);
     expect(result.stderr.toString()).toBe('err\n');
@@ -168,6 +170,7 @@ conformance('exec', (subject) => {
       exitCode: null,
       attached: false,
       tty: false,
+      pid: expect.any(Number),
     });
     const second = await box.executions.attach(first.id, { stdin: true });
     await second.stdin?.write('x\n');
@@ -207,5 +210,33 @@ conformance('exec', (subject) => {
     expect(results.map(({ exitCode, stdout }) => [exitCode, stdout.toString()])).toEqual(
       Array.from({ length: 20 }, (_, i) => [i, `${i}\n`]),
     );
+  });
+
+  it('passes on as many arguments and variables as the kernel takes', async () => {
+    const { box } = subject;
+    const longest = 'é'.repeat(65_535);
+    const given = await box.exec(['sh', '-c', 'printf %s "$1$BIG" | wc -c', 'sh', longest], {
+      env: { BIG: 'y'.repeat(131_000) },
+    });
+    expect([given.exitCode, given.stdout.trim()]).toEqual([0, String(131_070 + 131_000)]);
+    const many = Array.from({ length: 18 }, (_, i) => `${String.fromCharCode(97 + i)}`.repeat(110_000));
+    const sum = createHash('sha256')
+      .update(`${many.join('\n')}\n`)
+      .digest('hex');
+    const script = 'printf "%s\\n" "$@" | sha256sum';
+    expect((await box.exec(['sh', '-c', script, 'sh', ...many])).stdout).toBe(`${sum}  -\n`);
+    const words = Array.from({ length: 20_000 }, (_, i) => `word-${i}`);
+    expect((await box.exec(['sh', '-c', 'echo $#', 'sh', ...words])).stdout).toBe('20000\n');
+    for (const tooMany of [['x'.repeat(131_072)], [...many, ...many]]) {
+      const refused = box.exec(['true', ...tooMany]);
+      await expect(refused).rejects.toMatchObject({
+        code: 'payload_too_large',
+        hint: expect.stringContaining('stdin'),
+      });
+    }
+    await expect(box.exec(['true'], { env: { BIG: 'y'.repeat(131_071) } })).rejects.toMatchObject({
+      code: 'payload_too_large',
+    });
+    expect((await box.exec(['true'])).exitCode).toBe(0);
   });
 });

@@ -90,6 +90,22 @@ conformance('files', (subject) => {
     expect(await files.stat('/root/new')).toBeNull();
   });
 
+  it('belong to whom they are made for, and replace others only when told so', async () => {
+    const { box } = subject;
+    const owner = { uid: 1000, gid: 1000 };
+    await box.files.makeDirectory('/tmp/owned', { owner });
+    await box.files.write('/tmp/owned/file', 'new', { owner });
+    expect(await box.files.stat('/tmp/owned')).toMatchObject(owner);
+    expect(await box.files.stat('/tmp/owned/file')).toMatchObject(owner);
+    await box.files.write('/tmp/owned/other', 'old');
+    const rename = (overwrite?: boolean) =>
+      box.files.rename('/tmp/owned/file', '/tmp/owned/other', { overwrite });
+    await expect(rename()).rejects.toMatchObject({ code: 'already_exists' });
+    await rename(true);
+    expect((await box.files.read('/tmp/owned/other')).toString()).toBe('new');
+    await box.files.remove('/tmp/owned', { recursive: true });
+  });
+
   it('that are missing are said to be', async () => {
     const { files } = subject.box;
     expect(await files.stat('/nope')).toBeNull();

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { isCryoboxError } from '../../src/errors.js';
 import { TestRegistry } from '../image/support/registry.js';
-import { type JsonSchema, type Known, now, valuesOf } from './schema-arbitrary.js';
+import { type JsonSchema, type Known, now, valuesOf, withoutReferences } from './schema-arbitrary.js';
 import { Stage } from './support.js';
 
 interface Parameter {
@@ -72,7 +72,7 @@ beforeAll(async () => {
   host = await mkdtemp(join(tmpdir(), 'cryobox-fuzz-'));
   registry = await TestRegistry.start({ directory: join(host, 'registry') });
   stage = await Stage.open();
-  const document = (await (await fetch(`${stage.keyedUrl}/v1/openapi.json`)).json()) as {
+  const document = withoutReferences(await (await fetch(`${stage.keyedUrl}/v1/openapi.json`)).json()) as {
     paths: Record<string, Record<string, Omit<Operation, 'method' | 'path'>>>;
   };
   operations = Object.entries(document.paths).flatMap(([at, methods]) =>

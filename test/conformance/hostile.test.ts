@@ -42,12 +42,12 @@ describe('a hostile client', () => {
 
   /** Upgrades a bare TCP connection to an attach. */
   async function upgraded(id: string): Promise<{ socket: Socket; closed: Promise<unknown> }> {
-    const { port, pathname } = new URL(`${boxUrl}/executions/${id}/attach`);
+    const { host, port, pathname } = new URL(`${boxUrl}/executions/${id}/attach`);
     const socket = connect(Number(port), '127.0.0.1');
     socket.on('error', () => undefined);
     const closed = once(socket, 'close');
     socket.write(
-      `GET ${pathname} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n` +
+      `GET ${pathname} HTTP/1.1\r\nhost: ${host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n` +
         'sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
     );
     const [answer] = (await once(socket, 'data')) as [Buffer];
@@ -222,11 +222,11 @@ describe('a hostile client', () => {
   });
 
   it('that goes away in the middle of an upload leaves nothing', async () => {
-    const { port } = new URL(stage.url);
+    const { host: name, port } = new URL(stage.url);
     const socket = connect(Number(port), '127.0.0.1');
     socket.on('error', () => undefined);
     socket.write(
-      'PUT /v1/boxes/main/files/content?path=/root/half HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: 1000000\r\n\r\n',
+      `PUT /v1/boxes/main/files/content?path=/root/half HTTP/1.1\r\nhost: ${name}\r\ncontent-type: application/octet-stream\r\ncontent-length: 1000000\r\n\r\n`,
     );
     socket.write(Buffer.alloc(300_000));
     await once(socket, 'drain').catch(() => undefined);
@@ -234,7 +234,7 @@ describe('a hostile client', () => {
     const importing = connect(Number(port), '127.0.0.1');
     importing.on('error', () => undefined);
     importing.write(
-      'POST /v1/boxes/import HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: 1000000\r\n\r\n',
+      `POST /v1/boxes/import HTTP/1.1\r\nhost: ${name}\r\ncontent-type: application/octet-stream\r\ncontent-length: 1000000\r\n\r\n`,
     );
     importing.write(Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0]));
     await once(importing, 'connect');

@@ -55,9 +55,11 @@ conformance('memory', (subject) => {
     await startProgram(box, 'woken');
     await box.pause();
     expect(await ask(box)).toBe('woken');
+    const { run } = await box.info();
     await box.pause();
     await box.start({ discardMemory: true });
-    expect((await box.exec(['test', '-e', '/tmp/pid'])).exitCode).toBe(1);
+    // Files may be there or not, as the guest had written them to its disk; nothing of its memory is.
+    expect([null, run]).not.toContain((await box.info()).run);
     await box.stop();
     await expect(box.resume()).rejects.toMatchObject({ code: 'invalid_state' });
     await expect(box.fork({ count: 1 })).rejects.toMatchObject({ code: 'invalid_state' });

@@ -140,8 +140,10 @@ describe('the official client', () => {
     await box.copyIn(join(host, 'modes'), '/root/modes');
     expect((await run(box, '/root/modes/tool')).stdout).toBe('tool\n');
     await box.copyOut('/root/modes', join(host, 'modes-back'));
-    expect((await readFile(join(host, 'modes-back', 'large'))).equals(Buffer.alloc(3_000_000, 7))).toBe(true);
-    expect((await stat(join(host, 'modes-back', 'tool'))).mode & 0o777).toBe(0o755);
+    expect(
+      (await readFile(join(host, 'modes-back', 'modes', 'large'))).equals(Buffer.alloc(3_000_000, 7)),
+    ).toBe(true);
+    expect((await stat(join(host, 'modes-back', 'modes', 'tool'))).mode & 0o777).toBe(0o755);
     await expect(box.copyOut('relative', join(host, 'x'))).rejects.toThrow(/^invalid argument: /);
   });
 

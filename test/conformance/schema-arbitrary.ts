@@ -17,6 +17,19 @@ export interface JsonSchema {
   readonly maxItems?: number;
 }
 
+/** A description with its named schemas where they are referred to. None of them holds itself. */
+export function withoutReferences(document: unknown): unknown {
+  const { schemas } = (document as { components: { schemas: Readonly<Record<string, unknown>> } }).components;
+  const whole = (part: unknown): unknown => {
+    if (Array.isArray(part)) return part.map(whole);
+    if (typeof part !== 'object' || part === null) return part;
+    const name = '$ref' in part && /^#\/components\/schemas\/(\w+)$/.exec(String(part.$ref))?.[1];
+    if (name) return whole(schemas[name]);
+    return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, whole(value)]));
+  };
+  return whole(document);
+}
+
 /** Values by the name of the field or parameter, where a schema allows more than a small host can bear. */
 export type Known = Readonly<Record<string, fc.Arbitrary<unknown>>>;
 

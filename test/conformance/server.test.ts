@@ -1,6 +1,9 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
@@ -67,14 +70,21 @@ describe('the server', () => {
     );
     expect(blocks.length).toBeGreaterThan(5);
     const outputs: string[] = [];
+    const directory = await mkdtemp(join(tmpdir(), 'cryobox-curl-'));
     for (const block of blocks) {
       const env = { ...process.env, URL: stage.url, IMAGE: 'tiny' };
-      outputs.push((await run('sh', ['-ec', block], { env, timeout: 30_000 })).stdout);
+      outputs.push((await run('sh', ['-ec', block], { env, cwd: directory, timeout: 30_000 })).stdout);
     }
+    await rm(directory, { recursive: true });
     expect(JSON.parse(outputs[0] ?? '')).toMatchObject({ name: 'demo', status: 'running' });
     expect(outputs[3]).toBe('hello\n');
-    expect(JSON.parse(outputs[5] ?? '')).toMatchObject([{ command: 'cat /root/hello.txt' }]);
-    expect(JSON.parse(outputs[6] ?? '')).toMatchObject({ status: 'stopped' });
+    expect(JSON.parse(outputs[4] ?? '')).toMatchObject({ exit_code: 0, stdout: 'hello\n' });
+    const followed = (outputs[6] ?? '').split('\n').filter(Boolean);
+    expect(JSON.parse(followed[0] ?? '')).toEqual({ bytes: 13, eof: true });
+    expect(outputs[6]).toContain('to its stdin\\n');
+    expect(JSON.parse(followed.at(-1) ?? '')).toMatchObject({ type: 'exit', exit_code: 0 });
+    expect(JSON.parse(outputs[7] ?? '')).toMatchObject([{}, { status: 'completed' }]);
+    expect(JSON.parse(outputs[8] ?? '')).toMatchObject({ status: 'stopped' });
     expect(outputs.at(-1)).toBe('');
   });
 
@@ -177,7 +187,7 @@ describe('the server', () => {
     let text = '';
     await stage.engine.runtime().remove('lines', { force: true });
     while (!text.includes('"removed"')) text += (await reader?.read())?.value ?? '';
-    expect(text).toMatch(/^: alive\n\nevent: box\ndata: \{/);
+    expect(text).toMatch(/^: alive\n\nid: run_[0-9a-z]+\.\d+\nevent: box\ndata: \{/);
     stop.abort();
   });
 
@@ -208,10 +218,10 @@ describe('the server', () => {
     expect(counted('createSnapshot', 'guest_pause')).toBe('1');
     expect(counted('stopBox', 'total')).toBeUndefined();
     expect(text).toMatch(
-      /^cryobox_stage_seconds_bucket\{operation="startBox",stage="configure",le="60"\} 1$/m,
+      /^cryobox_stage_seconds_bucket\{le="60",operation="startBox",stage="configure"\} 1$/m,
     );
     await box.snapshot.remove('measured');
-    expect(text).toMatch(/^cryobox_request_seconds_bucket\{operation="getBox",le="0.001"\} \d+$/m);
+    expect(text).toMatch(/^cryobox_request_seconds_bucket\{le="0.001",operation="getBox"\} \d+$/m);
     expect(text).toMatch(/^cryobox_requests_total\{operation="getBox",status="200"\} [1-9]/m);
     expect(text).toMatch(/^cryobox_boxes_running [1-9]/m);
   });

@@ -37,7 +37,7 @@ export class Stage {
   static async open(): Promise<Stage> {
     const home = await newHome();
     const engine = await Engine.open({ home: home.path, poolSize: 0 });
-    const options = { runtimeFor: (tenant: string) => engine.runtime(tenant), authenticator: null };
+    const options = { runtimeFor: engine.runtime.bind(engine), authenticator: null };
     const authenticator = { authenticate: async (token: string) => (token === 'owner' ? owner : null) };
     const local = createServer(options);
     const open = createServer(options);

@@ -42,6 +42,7 @@ describe('a tenant', () => {
     expect(await theirs.list()).toEqual([]);
     expect(await theirs.templates.list()).toEqual([]);
     expect(await theirs.images.list()).toEqual([]);
+    expect(await theirs.tree()).toEqual([]);
     expect((await theirs.metrics()).boxesCreatedTotal).toBe(0);
     expect((await ours.images.list()).length).toBeGreaterThan(0);
   });
@@ -71,15 +72,19 @@ describe('a tenant', () => {
     const bodies: Record<string, object> = {
       exec: { command: 'true' },
       signal: { signal: 2 },
+      ports: { guest_port: 80 },
+      previews: { port: 80 },
       resize: { cols: 80, rows: 24 },
       snapshots: { name: 'x' },
       fork: { count: 1 },
       directory: { path: '/x' },
-      rename: { from: '/x', to: '/y' },
+      'files/rename': { from: '/x', to: '/y' },
+      '{id}/rename': { name: 'other' },
     };
     for (const path of paths) {
       for (const method of Object.keys(document.paths[path] ?? {})) {
         const last = path.split('/').at(-1) ?? '';
+        const body = bodies[path.split('/').slice(-2).join('/')] ?? bodies[last] ?? {};
         const target = path
           .replace('{id}', box.id)
           .replace('{name}', 'snap')
@@ -89,11 +94,11 @@ describe('a tenant', () => {
         const answer = await fetch(`${url}${target}${last === 'tunnel' ? '?port=80' : query}`, {
           method: method.toUpperCase(),
           headers: { authorization: 'Bearer stranger', 'content-type': 'application/json' },
-          body: ['post', 'put'].includes(method) ? JSON.stringify(bodies[last] ?? {}) : undefined,
+          body: ['post', 'put'].includes(method) ? JSON.stringify(body) : undefined,
         });
         await answer.arrayBuffer();
         // WebSocket routes ask for an upgrade first.
-        const upgrade = /attach$|\/exec$|ports/.test(path) && method === 'get';
+        const upgrade = /attach$|\/exec$|ports\/\{port\}$/.test(path) && method === 'get';
         expect([method, path, answer.status]).toEqual([method, path, upgrade ? 400 : 404]);
       }
     }
@@ -123,7 +128,8 @@ describe('a tenant', () => {
     await listening;
     expect(own.length).toBeGreaterThan(0);
     expect(heard).toEqual([]);
-    for (const event of own) expect(Object.keys(event).sort()).toEqual(['at', 'change', 'id', 'kind']);
+    for (const event of own)
+      expect(Object.keys(event).sort()).toEqual(['at', 'change', 'id', 'kind', 'position']);
     await box.start();
   });
 

@@ -6,7 +6,7 @@ const { home, kill, trace } = JSON.parse(process.argv[2]);
 const served = await serveHttp({ home, listen: { port: 0 }, poolSize: 0 });
 planFaults({ kill, trace });
 process.stdout.write(`${served.address.url}\n`);
-process.once('SIGTERM', () => {
+process.once('SIGTERM', async () => {
   planFaults(undefined);
-  void served.close();
+  await served.close();
 });

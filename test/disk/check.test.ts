@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkImage } from '../../src/disk/index.js';
+import { checkImage } from '../../src/formats/qcow2/index.js';
 import { patch, patterned, qemuCheck, qemuImg, temporaryDirectory } from './support.js';
 
 const MIB = 1024 * 1024;
@@ -42,6 +42,8 @@ describe('checkImage', () => {
     ['a data cluster outside', L2, 'u64', COPIED + 2n ** 40n],
     ['a lost L2 table', L1, 'u64', 0n],
     ['an L2 table outside', L1, 'u64', COPIED + 2n ** 40n],
+    ['reserved bits in an L1 entry', L1, 'u64', COPIED + 2n ** 57n + BigInt(L2)],
+    ['reserved bits in an L2 entry', L2, 'u64', COPIED + 2n ** 57n + BigInt(DATA)],
     ['a refcount block outside', 65536, 'u64', 2n ** 40n],
     ['no refcount block', 65536, 'u64', 0n],
   ] as const)('finds what QEMU finds: %s', async (_what, at, kind, value) => {

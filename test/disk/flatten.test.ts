@@ -1,7 +1,13 @@
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkImage, createOverlay, flatten, flattenStream, openChain } from '../../src/disk/index.js';
+import {
+  checkImage,
+  createOverlay,
+  flatten,
+  flattenStream,
+  openChain,
+} from '../../src/formats/qcow2/index.js';
 import { patterned, qemuImg, qemuIo, temporaryDirectory } from './support.js';
 
 const MIB = 1024 * 1024;
@@ -37,7 +43,9 @@ describe('flatten', () => {
     const path = join(directory, 'flat');
     const seen: number[] = [];
     await using chain = await openChain({ directory, top: 'top' });
-    const onProgress = ({ doneBytes }: { doneBytes: number }): void => void seen.push(doneBytes);
+    const onProgress = ({ doneBytes }: { doneBytes: number }): void => {
+      seen.push(doneBytes);
+    };
     const { sizeBytes } = await flatten({ chain, path, durable: true, onProgress });
     await qemuImg('check', path);
     expect(await qemuImg('compare', path, join(directory, 'top'))).toContain('Images are identical');

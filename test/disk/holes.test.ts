@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { createOverlay, flattenStream, openChain } from '../../src/disk/index.js';
+import { createOverlay, flattenStream, openChain } from '../../src/formats/qcow2/index.js';
 import { qemuIo, qemuMap, temporaryDirectory } from './support.js';
 
 const MIB = 1024 * 1024;

@@ -1,8 +1,8 @@
 import { symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { createOverlay, openChain, readHeader } from '../../src/disk/index.js';
 import { CryoboxError } from '../../src/errors.js';
+import { createOverlay, openChain, readHeader } from '../../src/formats/qcow2/index.js';
 import { patch, qemuImg, temporaryDirectory } from './support.js';
 
 const MIB = 1024 * 1024;

@@ -1,7 +1,7 @@
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { createOverlay, openChain, readHeader } from '../../src/disk/index.js';
+import { createOverlay, openChain, readHeader } from '../../src/formats/qcow2/index.js';
 import { qemuImg, qemuInfo, qemuIo, temporaryDirectory } from './support.js';
 
 const MIB = 1024 * 1024;

@@ -2,7 +2,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkImage, createOverlay, flatten, openChain } from '../../src/disk/index.js';
+import { checkImage, createOverlay, flatten, openChain } from '../../src/formats/qcow2/index.js';
 import { guestBytes, patterned, qemuImg, qemuIo, temporaryDirectory } from './support.js';
 
 /** CI runs a few dozen; `CRYOBOX_DISK_RUNS=5000` runs more. */

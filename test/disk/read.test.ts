@@ -1,7 +1,7 @@
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { createOverlay, openChain } from '../../src/disk/index.js';
+import { createOverlay, openChain } from '../../src/formats/qcow2/index.js';
 import { guestBytes, patch, patterned, qemuImg, qemuIo, qemuMap, temporaryDirectory } from './support.js';
 
 const KIB = 1024;

@@ -1,6 +1,12 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkImage, createOverlay, growVirtualSize, readHeader, setBacking } from '../../src/disk/index.js';
+import {
+  checkImage,
+  createOverlay,
+  growVirtualSize,
+  readHeader,
+  setBacking,
+} from '../../src/formats/qcow2/index.js';
 import { qemuImg, qemuInfo, qemuIo, temporaryDirectory } from './support.js';
 
 const MIB = 1024 * 1024;

@@ -2,7 +2,7 @@ import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
-import type { DiskChain } from '../../src/disk/index.js';
+import type { DiskChain } from '../../src/formats/qcow2/index.js';
 import { qemuImg } from '../support/qemu-tools.js';
 
 export { qemuCheck, qemuImg, qemuIo } from '../support/qemu-tools.js';

@@ -1,6 +1,7 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { execa } from 'execa';
 import { expect, it } from 'vitest';
+import { runCli } from '../support/cli.js';
 import { newHome } from '../support/home.js';
 
 it('the example of the README runs as it stands', async () => {
@@ -25,5 +26,6 @@ it('the example of the README runs as it stands', async () => {
     expect(exitCode).toBe(0);
   } finally {
     await rm(file, { force: true });
+    await runCli(home.path, 'engine', 'stop');
   }
 });

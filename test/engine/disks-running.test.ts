@@ -70,7 +70,7 @@ it('exports a running box and makes an equal one of the archive', async () => {
   try {
     await box.exec(['sh', '-c', 'for i in 1 2 3; do head -c 300000 /dev/urandom > /root/f$i; done']);
     const before = await hashes(box);
-    const archive = await box.export(directory);
+    const archive = await box.export(directory, { env: true });
     expect(archive).toBe(join(directory, 'source.boxsnap'));
     await box.remove({ force: true });
     const copy = await engine.runtime.import(archive, { name: 'copy' });

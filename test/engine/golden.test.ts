@@ -1,10 +1,12 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/log.js';
 import { Engine } from '../../src/engine/index.js';
+import { CryoboxError } from '../../src/errors.js';
 import { newHome } from '../support/home.js';
+import { withDatabase } from './disk-files.js';
 import { failureOf } from './support.js';
 
 const memoryMiB = 192;
@@ -76,4 +78,76 @@ it('ends up on emulation by itself where KVM does not boot a machine, and rememb
     else process.env['CRYOBOX_CACHE'] = before;
     await rm(cache, { recursive: true });
   }
+});
+
+it('takes nothing for a failure of KVM that is none of the machine, and tries again', async () => {
+  const { chooseAccelerator } = await import('../../src/engine/machines/accelerator.js');
+  const cache = await mkdtemp(join(tmpdir(), 'cryobox-cache-'));
+  const before = process.env['CRYOBOX_CACHE'];
+  process.env['CRYOBOX_CACHE'] = cache;
+  try {
+    const reasons = [
+      new CryoboxError('disk_full', 'no room for the memory of a golden machine'),
+      Object.assign(new Error('no such file'), { code: 'ENOENT' }),
+    ];
+    for (const reason of reasons) {
+      const tried = chooseAccelerator('test', silentLogger, () => Promise.reject(reason));
+      // Without a device that can be opened nothing is tried at all.
+      const outcome = await tried.catch((error: unknown) => error);
+      expect([reason, 'tcg']).toContain(outcome);
+      if (outcome === reason) expect(await readdir(cache)).toEqual([]);
+    }
+  } finally {
+    if (before === undefined) delete process.env['CRYOBOX_CACHE'];
+    else process.env['CRYOBOX_CACHE'] = before;
+    await rm(cache, { recursive: true });
+  }
+});
+
+it('forgets golden machines and files that this release would make otherwise', async () => {
+  await using home = await newHome();
+  await writeFile(join(home.path, 'guest', 'initramfs-0123456789abcdef'), 'of an earlier release');
+  await withDatabase(home.path, async (db) => {
+    const row = await db.selectFrom('goldens').selectAll().executeTakeFirstOrThrow();
+    // Everything is the same but the form in which it is kept, which is in the key only.
+    await db
+      .insertInto('goldens')
+      .values({ ...row, key: 'f'.repeat(32) })
+      .execute();
+  });
+  await using engine = await Engine.open({ home: home.path, poolSize: 0 });
+  const { removed } = await engine.runtime().gc();
+  expect(removed.map(({ path }) => path)).toContain('guest/initramfs-0123456789abcdef');
+  expect(await readdir(join(home.path, 'guest'))).toHaveLength(4);
+  const keys = await withDatabase(home.path, (db) => db.selectFrom('goldens').select('key').execute());
+  expect(keys.map(({ key }) => key)).not.toContain('f'.repeat(32));
+  await using box = await engine.runtime().create({ image: 'tiny' });
+  expect((await box.exec(['true'])).exitCode).toBe(0);
+});
+
+it('lets go of shapes that nobody has, and refuses more shapes than a home keeps', {
+  timeout: 180_000,
+}, async () => {
+  await using home = await newHome();
+  await using engine = await Engine.open({ home: home.path, poolSize: 0, poolIdleMs: 1, maxGoldens: 2 });
+  const runtime = engine.runtime();
+  const boxOf = (memoryMiB: number) => runtime.create({ image: 'tiny', memoryMiB });
+  const first = await boxOf(129);
+  expect(await failureOf(boxOf(130))).toMatchObject({
+    code: 'resource_exhausted',
+    message: expect.stringContaining('130 MiB'),
+    hint: expect.stringContaining('cryobox gc'),
+  });
+  // What a box has stays, and so does the default shape.
+  await runtime.gc();
+  expect((await first.exec(['true'])).exitCode).toBe(0);
+  await first.remove({ force: true });
+  const planned = await runtime.gc({ dryRun: true });
+  expect(planned.freedBytes).toBeGreaterThan(50 * 2 ** 20);
+  const removed = await runtime.gc();
+  expect(removed.freedBytes).toBeGreaterThan(50 * 2 ** 20);
+  expect((await runtime.gc({ dryRun: true })).freedBytes).toBe(0);
+  const second = await boxOf(130);
+  expect((await second.exec(['true'])).exitCode).toBe(0);
+  await second.remove({ force: true });
 });

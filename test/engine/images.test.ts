@@ -297,7 +297,7 @@ describe('a pull that breaks', () => {
     const failure = failureOf(runtime.images.pull(reference, { onProgress: () => registry.kill() }));
     while (!proxy.requests.slice(begun).some(({ range }) => range)) await turn();
     await engine.close();
-    expect(await failure).toMatchObject({ code: 'cancelled' });
+    expect(await failure).toMatchObject({ code: 'engine_unavailable' });
     proxy.plan = plan;
     await registry.restart();
     engine = await Engine.open({ home: home.path, poolSize: 0 });
@@ -322,7 +322,7 @@ describe('a pull that breaks', () => {
     });
     await second.close();
     proxy.plan = plan;
-    expect(await failure).toMatchObject({ code: 'cancelled' });
+    expect(await failure).toMatchObject({ code: 'engine_unavailable' });
   });
 
   it('gives way at once to another pull of the same image', async () => {

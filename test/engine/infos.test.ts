@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { CommandLines } from '../../src/engine/exec/command-lines.js';
+import { CommandLines } from '../../src/engine/machines/command-lines.js';
 import { TestEngine } from './support.js';
 
 const engine = new TestEngine();

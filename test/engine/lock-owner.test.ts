@@ -2,8 +2,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { lockHome } from '../../src/engine/lock.js';
-import { lockOwner } from '../../src/engine/lock-owner.js';
+import { lockHome } from '../../src/engine/core/lock.js';
+import { lockOwner } from '../../src/engine/core/lock-owner.js';
 
 it('names the process that holds a home, and nobody afterwards', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'cryobox-lock-'));

@@ -1,8 +1,14 @@
+import { execFile } from 'node:child_process';
+import { mkdir, readdir, readlink } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import type { Runtime } from '../../src/api/index.js';
 import { failureOf, TestEngine } from './support.js';
 
 const engine = new TestEngine();
+const run = promisify(execFile);
 
 /** Resolves when a box is said to have changed so; listens from now on. */
 async function changed(runtime: Runtime, boxId: string, change: string): Promise<boolean> {
@@ -39,6 +45,20 @@ it('fails an exec within a second when its machine is killed, and the box says w
   expect((await box.info()).failure).toBeNull();
   expect((await box.exec(['echo', 'again'])).stdout.toString()).toBe('again\n');
 });
+
+it('tells who comes while a killed machine ends that the box has failed, and starts it again', async () => {
+  const { runtime } = engine;
+  await using box = await runtime.create({ image: 'tiny' });
+  // The host takes a while to end a process with much memory, and closes its files first.
+  await box.exec(['sh', '-c', 'dd if=/dev/zero of=/dev/shm/much bs=1M count=150']);
+  const { pid } = await box.info();
+  const running = failureOf(box.exec(['sleep', '1000']));
+  process.kill(pid ?? 0, 'SIGKILL');
+  expect((await running).code).toBe('machine_failed');
+  expect((await failureOf(box.exec(['true']))).code).toBe('invalid_state');
+  await box.start();
+  expect((await box.exec(['echo', 'again'])).stdout.toString()).toBe('again\n');
+}, 120_000);
 
 it('takes a guest that powers itself off for stopped', async () => {
   const { runtime } = engine;
@@ -95,3 +115,48 @@ it('lets nothing of a box behind when it is removed', async () => {
   expect((await runtime.gc()).removed).toEqual([]);
   expect(await runtime.get(box.id)).toBeNull();
 });
+
+it('never takes the end of a machine for that of the one after it', { timeout: 120_000 }, async () => {
+  const { runtime } = engine;
+  await using box = await runtime.create({ image: 'tiny' });
+  for (let round = 0; round < 5; round += 1) {
+    const { pid } = await box.info();
+    process.kill(pid ?? 0, 'SIGKILL');
+    while ((await box.info()).pid === pid) await new Promise(setImmediate);
+    await delay(round * 5);
+    await box.start();
+    expect((await box.exec(['echo', 'up'])).stdout.toString()).toBe('up\n');
+    const info = await box.info();
+    expect(info).toMatchObject({ status: 'running', failure: null });
+    expect(info.pid).not.toBe(pid);
+  }
+});
+
+it.runIf(process.getuid?.() === 0)(
+  'records an end though what the machine left cannot be removed',
+  async () => {
+    const { runtime } = engine;
+    await using box = await runtime.create({ image: 'tiny' });
+    const before = new Set(await readdir(`${engine.home}/machines`));
+    const { pid } = await box.info();
+    const directory = await readlink(`/proc/${pid}/cwd`);
+    expect(before.has(basename(directory))).toBe(true);
+    const busy = `${directory}/busy`;
+    await mkdir(busy);
+    await run('mount', ['-t', 'tmpfs', 'none', busy]);
+    const failed = changed(runtime, box.id, 'failed');
+    try {
+      process.kill(pid ?? 0, 'SIGKILL');
+      expect(await failed).toBe(true);
+      expect(await box.info()).toMatchObject({ status: 'failed', pid: null });
+      await box.start();
+      expect((await box.exec(['true'])).exitCode).toBe(0);
+    } finally {
+      await run('umount', [busy]);
+    }
+    // Nothing tells when it has been tried again.
+    for (let left = true; left; await delay(50)) {
+      left = (await readdir(`${engine.home}/machines`)).includes(basename(directory));
+    }
+  },
+);

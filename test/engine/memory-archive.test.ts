@@ -9,7 +9,7 @@ import {
   type ReadArchive,
   readArchive,
   writeArchive,
-} from '../../src/archive/index.js';
+} from '../../src/formats/archive/index.js';
 import { layerFiles } from './disk-files.js';
 import { failureOf, TestEngine } from './support.js';
 

@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { z } from 'zod';
 import type { Box } from '../../src/api/index.js';
 import { machineFiles, QmpClient } from '../../src/machine/index.js';
 import { outsideAddress } from './outside-address.js';
@@ -71,7 +72,7 @@ async function generationId(): Promise<string> {
   const [name = ''] = await readdir(join(engine.home, 'machines'));
   const qmp = await QmpClient.connect(join(engine.home, 'machines', name, machineFiles.qmpSocket));
   try {
-    return (await qmp.execute<{ guid: string }>('query-vm-generation-id')).guid;
+    return (await qmp.query('query-vm-generation-id', z.object({ guid: z.string() }))).guid;
   } finally {
     qmp.close();
   }

@@ -4,7 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { Box } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
-import { type LayerMap, type LayerPaths, localLayers, MemoryImage, readMap } from '../../src/memory/index.js';
+import {
+  type LayerMap,
+  type LayerPaths,
+  localLayers,
+  MemoryImage,
+  readMap,
+} from '../../src/formats/pages/index.js';
 import { newHome } from '../support/home.js';
 import { withDatabase } from './disk-files.js';
 import { output } from './support.js';

@@ -1,56 +1,30 @@
-import { execFileSync } from 'node:child_process';
-import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import type { Box, Runtime } from '../../src/api/index.js';
-import { runDoctor } from '../../src/engine/doctor/index.js';
+import { expect, it } from 'vitest';
 import { Engine } from '../../src/engine/index.js';
+import { runDoctor } from '../../src/install/doctor/index.js';
 import { connectRuntime } from '../../src/remote/index.js';
-import { builtEntry } from '../support/built.js';
 import { newHome } from '../support/home.js';
+import { partOf } from '../support/part.js';
+import { allowUserfaultfd, withUserfaultfd } from '../support/userfaultfd.js';
 import { startEngine } from './engine-process.js';
 import { ask, startProgram } from './memory-program.js';
+import {
+  fill,
+  fillMuch,
+  gone,
+  look,
+  pageServerOf,
+  pausedAfter,
+  requirePageServer,
+  resumeSlowly,
+  resumeUnsupplied,
+} from './page-servers.js';
 import { failureOf, output, TestEngine } from './support.js';
 
-/** A setting of the host: everything that needs it is in this file, whose tests run one after the other. */
-const sysctl = '/proc/sys/vm/unprivileged_userfaultfd';
-let before = '0';
-
-beforeAll(async () => {
-  await builtEntry('memory/page-server-main.ts');
-  before = readFileSync(sysctl, 'utf8').trim();
-});
-// Another run of these tests on this host may have put it back.
-beforeEach(() => writeFileSync(sysctl, '1'));
-afterAll(() => writeFileSync(sysctl, before));
+withUserfaultfd();
 
 const engine = new TestEngine();
-
-/** The page server of a box, by the log it writes; undefined when it has ended. */
-function pageServerOf(box: Box, home = engine.home): number | undefined {
-  const log = join(home, 'boxes', box.id, 'pager.log');
-  const lines = execFileSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' }).split('\n');
-  return lines
-    .filter((line) => line.includes('page-server-main.js'))
-    .map((line) => Number.parseInt(line, 10))
-    .find((pid) => logOf(pid) === log);
-}
-
-function logOf(pid: number): string {
-  try {
-    return readlinkSync(`/proc/${pid}/fd/1`);
-  } catch {
-    // It has ended.
-    return '';
-  }
-}
-
-/** Resolves when a process has ended; there is no event for one that another process started. */
-async function gone(pid: number): Promise<void> {
-  while (logOf(pid) !== '') await sleep(20);
-}
 
 /** Bytes that the layers of this file's home take. */
 async function layerBytes(): Promise<number> {
@@ -58,24 +32,6 @@ async function layerBytes(): Promise<number> {
   const sizes = (await readdir(folder)).map(async (name) => (await stat(join(folder, name))).blocks * 512);
   return (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);
 }
-
-function requirePageServer(box: Box, home?: string): number {
-  const pid = pageServerOf(box, home);
-  if (pid === undefined) throw new Error('no page server');
-  return pid;
-}
-
-/** Resolves with the time it took until a box is said to be paused; listens from now on. */
-async function pausedAfter(runtime: Runtime, box: Box): Promise<number> {
-  const started = performance.now();
-  for await (const event of runtime.events()) {
-    if (event.id === box.id && event.change === 'paused') return performance.now() - started;
-  }
-  return Number.NaN;
-}
-
-const fill = 'head -c 8000000 /dev/urandom > /dev/shm/data; echo kept > /root/file; sync';
-const look = 'md5sum < /dev/shm/data; cat /root/file';
 
 it('resumes with memory that is fetched on demand, and pauses again', async () => {
   await using box = await engine.runtime.create({ image: 'tiny' });
@@ -100,7 +56,7 @@ it('resumes with memory that is fetched on demand, and pauses again', async () =
   expect(await sum()).toBe(expected);
 });
 
-it.each(['page server', 'machine'] as const)(
+it.each(partOf(['page server', 'machine'] as const, 2))(
   'puts a box back to paused when its %s is killed, and says why; it can be resumed again',
   async (victim) => {
     const { runtime } = engine;
@@ -109,15 +65,14 @@ it.each(['page server', 'machine'] as const)(
     const before = await output(box, look);
     const { run } = await box.info();
     await box.pause();
-    await box.resume({ pager: 'uffd' });
-    const server = requirePageServer(box);
+    using server = await resumeUnsupplied(box, engine.home);
     const paused = pausedAfter(runtime, box);
-    process.kill(victim === 'machine' ? ((await box.info()).pid ?? 0) : server, 'SIGKILL');
+    process.kill(victim === 'machine' ? ((await box.info()).pid ?? 0) : server.pid, 'SIGKILL');
     expect(await paused).toBeLessThan(3_000);
     const info = await box.info();
     expect(info).toMatchObject({ status: 'paused', pid: null, run: null, operation: null });
     expect(info.failure).toContain(victim);
-    expect(pageServerOf(box)).toBeUndefined();
+    expect(pageServerOf(box, engine.home)).toBeUndefined();
     await box.resume({ pager: 'uffd' });
     expect(await output(box, look)).toBe(before);
     expect(await box.info()).toMatchObject({ status: 'running', run, failure: null });
@@ -131,10 +86,9 @@ it('pauses, stops and removes a box that still gets its memory, and leaves no pa
   const before = await output(box, look);
   await box.pause();
   for (const end of [() => box.pause(), () => box.stop(), () => box.remove({ force: true })]) {
-    await box.resume({ pager: 'uffd' });
-    const server = requirePageServer(box);
+    using server = await resumeSlowly(box, engine.home);
     await end();
-    await gone(server);
+    await gone(server.pid);
     if (!(await engine.runtime.get(box.id))) break;
     if ((await box.info()).status === 'paused') expect(await output(box, look)).toBe(before);
     else await output(box, fill);
@@ -155,7 +109,7 @@ it('keeps the layers of a template that is removed while a box still reads from 
   await box.resume({ pager: 'uffd' });
   await runtime.templates.remove('short-lived');
   await runtime.gc();
-  requirePageServer(box);
+  requirePageServer(box, engine.home);
   expect(await output(box, look)).toBe(before);
   expect(await runtime.verify()).toMatchObject({ ok: true, problems: [] });
   await box.pause();
@@ -168,7 +122,7 @@ it('keeps the layers of a template that is removed while a box still reads from 
   expect(await layerBytes()).toBeLessThan(withMemory - 8_000_000);
 });
 
-it.each(['nothing else', 'the page server', 'the machine'] as const)(
+it.each(partOf(['nothing else', 'the page server', 'the machine'] as const, 3))(
   'an engine that comes back finds a box that still gets its memory, when it and %s was killed',
   async (also) => {
     await using home = await newHome();
@@ -179,12 +133,12 @@ it.each(['nothing else', 'the page server', 'the machine'] as const)(
     const before = await output(box, look);
     const { run } = await box.info();
     await box.pause();
-    expect(await box.resume({ pager: 'uffd' })).toMatchObject({ pager: 'uffd' });
+    using server = await resumeUnsupplied(box, home.path);
     const { pid } = await box.info();
-    const server = requirePageServer(box, home.path);
     process.kill(first.pid, 'SIGKILL');
     await first.exited;
-    if (also === 'the page server') process.kill(server, 'SIGKILL');
+    if (also === 'nothing else') server.release();
+    if (also === 'the page server') process.kill(server.pid, 'SIGKILL');
     if (also === 'the machine') process.kill(pid ?? 0, 'SIGKILL');
     await client.close();
 
@@ -196,22 +150,19 @@ it.each(['nothing else', 'the page server', 'the machine'] as const)(
     else {
       expect(info).toMatchObject({ status: 'paused', pid: null });
       expect(info.failure).toContain('no engine was there');
+      await again.resume();
     }
     expect(await output(again, look)).toBe(before);
     expect((await again.info()).run).toBe(run);
     await again.pause();
     expect(await output(again, look)).toBe(before);
-    await gone(server);
+    await gone(server.pid);
     await again.remove({ force: true });
   },
 );
 
-/** So much that a page server is at work for seconds. */
-const fillMuch =
-  'head -c 1000000 /dev/urandom > /root/piece; for i in $(seq 220); do cat /root/piece; done > /dev/shm/data; echo kept > /root/file; sync';
-
 it('puts a box back to paused whose page server dies after the engine has come back', {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   await using home = await newHome();
   const first = await startEngine(home.path);
@@ -220,7 +171,7 @@ it('puts a box back to paused whose page server dies after the engine has come b
   await output(box, fillMuch);
   const before = await output(box, look);
   await box.pause();
-  await box.resume({ pager: 'uffd' });
+  using server = await resumeSlowly(box, home.path);
   process.kill(first.pid, 'SIGKILL');
   await first.exited;
   await client.close();
@@ -229,9 +180,10 @@ it('puts a box back to paused whose page server dies after the engine has come b
   if (!again) throw new Error('the box is gone');
   expect((await again.info()).status).toBe('running');
   const paused = pausedAfter(second.runtime(), again);
-  process.kill(requirePageServer(box, home.path), 'SIGKILL');
+  process.kill(server.pid, 'SIGKILL');
   expect(await paused).toBeLessThan(5_000);
   expect((await again.info()).failure).toContain('page server');
+  await again.resume();
   expect(await output(again, look)).toBe(before);
   await again.remove({ force: true });
 });
@@ -254,7 +206,7 @@ it('picks the pager by the size of the difference, and says which', { timeout: 1
 it('refuses uffd by name where the host denies it, and auto maps', async () => {
   await using box = await engine.runtime.create({ image: 'tiny' });
   await box.pause();
-  writeFileSync(sysctl, '0');
+  allowUserfaultfd(false);
   try {
     const failure = await failureOf(box.resume({ pager: 'uffd' }));
     expect(failure).toMatchObject({ code: 'unsupported' });
@@ -264,7 +216,7 @@ it('refuses uffd by name where the host denies it, and auto maps', async () => {
     const said = (await runDoctor({ home: engine.home })).find(({ name }) => name === 'userfaultfd');
     expect(said).toMatchObject({ hint: expect.stringContaining('vm.unprivileged_userfaultfd=1') });
   } finally {
-    writeFileSync(sysctl, '1');
+    allowUserfaultfd(true);
   }
 });
 

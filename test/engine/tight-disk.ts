@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, statfs, truncate, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { HomeLimits } from '../../src/home/limits.js';
 import { newHome } from '../support/home.js';
 
 const run = promisify(execFile);
@@ -59,6 +60,9 @@ export async function tightHome(sizeMiB: number): Promise<TightHome> {
   try {
     await using seed = await newHome();
     await run('cp', ['-a', '--sparse=always', `${seed.path}/.`, path]);
+    // These tests are of a disk that is full, not of one that is kept from it.
+    await using limits = await HomeLimits.open(path);
+    await limits.set('home', { freeDiskMiB: 0 });
     return home;
   } catch (error) {
     await home[Symbol.asyncDispose]();

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { guestProgramPath } from '../../src/engine/assets.js';
+import { guestProgramPath } from '../../src/engine/machines/assets.js';
 import type { AgentClient } from '../../src/guest/index.js';
 import { connectWhenListening } from './listening.js';
 

@@ -79,8 +79,9 @@ export async function bootMachine(directory: string, options: MachineOptions): P
   const initramfs = await buildInitramfs({
     kernelDirectory: await kernelDirectory(),
     agentPath,
-    outputPath: join(directory, `${name}.initramfs`),
   });
+  const initramfsPath = join(directory, `${name}.initramfs`);
+  writeFileSync(initramfsPath, initramfs.content);
   const socketPath = join(directory, `${name}.sock`);
   const consolePath = join(directory, `${name}.console`);
   const blank = join(directory, 'guest.raw');
@@ -91,7 +92,7 @@ export async function bootMachine(directory: string, options: MachineOptions): P
           '-kernel',
           initramfs.kernel.imagePath,
           '-initrd',
-          initramfs.path,
+          initramfsPath,
           '-append',
           'console=ttyS0 panic=-1 quiet',
         ]

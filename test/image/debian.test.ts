@@ -2,7 +2,7 @@ import { mkdir, readdir, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
-import { buildBaseDisk } from '../../src/image/base-disk.js';
+import { buildBaseDisk } from '../../src/formats/oci/base-disk.js';
 import { buildDebianImage } from '../../src/image/build.js';
 import { layerSources } from '../../src/image/image.js';
 import { importImage } from '../../src/image/import.js';
@@ -28,7 +28,7 @@ test('an image made from Debian packages has its files and starts a shell', {
   expect(image.config).toMatchObject({
     cmd: ['/bin/sh'],
     workingDir: '/',
-    env: { PATH: expect.stringMatching(/\/usr\/bin/) },
+    env: { PATH: expect.stringMatching(/\/usr\/bin/), PIP_BREAK_SYSTEM_PACKAGES: '1' },
   });
   await buildBaseDisk({
     path: home.disk,
@@ -36,12 +36,16 @@ test('an image made from Debian packages has its files and starts a shell', {
     layers: layerSources(store, image),
   });
   expect(await fsck(home.disk)).toBe('clean');
-  const [busybox, su, shadow, nul] = await statFiles(home.disk, [
+  const [homeOfUser, sudoers, busybox, su, shadow, nul] = await statFiles(home.disk, [
+    '/home/user',
+    '/etc/sudoers.d/user',
     '/bin/busybox',
     '/bin/su',
     '/etc/shadow',
     '/dev/null',
   ]);
+  expect(homeOfUser).toMatchObject({ type: 'directory', owner: '1000:1000' });
+  expect(sudoers).toMatchObject({ owner: '0:0', mode: '0440' });
   expect(busybox).toMatchObject({ type: 'regular', owner: '0:0', mode: '0755' });
   expect(su).toMatchObject({ mode: '04755' });
   expect(shadow).toMatchObject({ mode: '0640', owner: '0:42' });

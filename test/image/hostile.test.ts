@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../src/errors.js';
-import type { ImageLimits } from '../../src/image/limits.js';
+import type { ImageLimits } from '../../src/formats/oci/limits.js';
 import { TestHome } from './support/home.js';
 import { makeTar, type TestEntry } from './support/tar.js';
 

@@ -11,8 +11,9 @@ const mostBytes = 256 * 2 ** 20;
 /** Builds a disk in a process of its own and says how much memory that took at its highest. */
 const script = `
   const { readFile } = await import('node:fs/promises');
-  const [entry, store, manifestDigest, path] = process.argv.slice(1);
-  const { BlobStore, buildBaseDisk, defaultImageLimits, layerSources, loadImage } = await import(entry);
+  const [images, formats, store, manifestDigest, path] = process.argv.slice(1);
+  const { BlobStore, layerSources, loadImage } = await import(images);
+  const { buildBaseDisk, defaultImageLimits } = await import(formats);
   const blobs = new BlobStore(store);
   const image = await loadImage(blobs, manifestDigest, defaultImageLimits);
   const before = process.memoryUsage.rss();
@@ -27,8 +28,8 @@ test.each([
 ])('a layer of %s is unpacked with little memory', async (_, entries) => {
   await using home = await TestHome.create();
   const image = await home.import({ layers: [entries()] });
-  const entry = await builtEntry('image/index.ts');
-  const args = [entry, join(home.directory, 'store'), image.manifestDigest, home.disk];
+  const modules = [await builtEntry('image/index.ts'), await builtEntry('formats/oci/index.ts')];
+  const args = [...modules, join(home.directory, 'store'), image.manifestDigest, home.disk];
   const run = promisify(execFile)(process.execPath, ['--input-type=module', '-e', script, ...args], {
     timeout: 50_000,
   });

@@ -1,9 +1,9 @@
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type CredentialSource, dockerCredentials } from '../../src/image/pull/credentials.js';
-import { Puller, type PullerOptions } from '../../src/image/pull/puller.js';
-import { parseReference } from '../../src/image/reference.js';
+import { parseReference } from '../../src/formats/oci/reference.js';
+import { type CredentialSource, dockerCredentials } from '../../src/registry/credentials.js';
+import { Puller, type PullerOptions } from '../../src/registry/puller.js';
 import { TestHome } from './support/home.js';
 import { writeLayout } from './support/layout.js';
 import { TestProxy } from './support/proxy.js';
@@ -200,6 +200,22 @@ describe('tokens', () => {
     expect((await pull(proxy.name, {})).layers.length).toBe(1);
     expect(elsewhere.requests.length).toBe(2);
     expect(elsewhere.requests.map((each) => each.authorization)).toEqual([undefined, undefined]);
+  });
+
+  test('credentials are not for a host the registry leads to, whatever it asks', async () => {
+    await using proxy = await TestProxy.start(open.port);
+    await using elsewhere = await TestProxy.start(open.port);
+    proxy.plan = (path) =>
+      path === '/v2/'
+        ? undefined
+        : { answer: { status: 307, headers: { location: `http://${elsewhere.name}${path}` } } };
+    for (const challenge of ['Basic realm="x"', `Bearer realm="http://${elsewhere.name}/token"`]) {
+      elsewhere.plan = () => ({ answer: { status: 401, headers: { 'www-authenticate': challenge } } });
+      await expect(pull(proxy.name, { credentials: ann })).rejects.toMatchObject({ code: 'unauthenticated' });
+    }
+    const seen = [...proxy.requests, ...elsewhere.requests];
+    expect(elsewhere.requests.length).toBe(2);
+    expect(seen.map(({ authorization }) => authorization).filter((it) => it !== undefined)).toEqual([]);
   });
 
   test('an identity token is exchanged', async () => {

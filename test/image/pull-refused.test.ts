@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../src/errors.js';
-import { buildBaseDisk } from '../../src/image/base-disk.js';
-import { pullToDisk } from '../../src/image/pull/pull-to-disk.js';
-import { Puller, type PullerOptions } from '../../src/image/pull/puller.js';
-import { parseReference } from '../../src/image/reference.js';
+import { buildBaseDisk } from '../../src/formats/oci/base-disk.js';
+import { parseReference } from '../../src/formats/oci/reference.js';
+import { pullToDisk } from '../../src/registry/pull-to-disk.js';
+import { Puller, type PullerOptions } from '../../src/registry/puller.js';
 import { TestHome, testDiskBytes } from './support/home.js';
 import { writeLayout } from './support/layout.js';
 import { type Mischief, type Plan, TestProxy } from './support/proxy.js';

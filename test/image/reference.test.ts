@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { formatReference, parseReference, shortReference } from '../../src/image/reference.js';
+import { formatReference, parseReference, shortReference } from '../../src/formats/oci/reference.js';
 
 const id = `sha256:${'0a'.repeat(32)}`;
 

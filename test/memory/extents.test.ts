@@ -10,7 +10,7 @@ import {
   overlayExtents,
   ZERO,
   zeroExtents,
-} from '../../src/memory/extents.js';
+} from '../../src/formats/pages/extents.js';
 
 const pages = 64;
 

@@ -2,20 +2,20 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadState, saveDeviceState } from '../../src/machine/state.js';
-import { type CaptureOptions, type CaptureResult, captureProcess } from '../../src/memory/capture.js';
-import { adoptGolden, readSavedMachine, type SavedMachine } from '../../src/memory/golden.js';
-import type { LayerPaths } from '../../src/memory/layer-files.js';
-import type { LayerMap } from '../../src/memory/layer-map.js';
-import { localLayers } from '../../src/memory/local-layer.js';
-import { MemoryImage } from '../../src/memory/memory-image.js';
+import { adoptGolden, readSavedMachine, type SavedMachine } from '../../src/formats/pages/golden.js';
+import type { LayerPaths } from '../../src/formats/pages/layer-files.js';
+import type { LayerMap } from '../../src/formats/pages/layer-map.js';
+import { localLayers } from '../../src/formats/pages/local-layer.js';
+import { MemoryImage } from '../../src/formats/pages/memory-image.js';
 import {
   planResume,
   type ResumePlan,
   type ResumeResult,
   writeResumeStream,
-} from '../../src/memory/resume.js';
-import { parseDeviceState } from '../../src/migration/device-state.js';
+} from '../../src/formats/pages/resume.js';
+import { parseDeviceState } from '../../src/formats/qemu-stream/device-state.js';
+import { loadState, saveDeviceState } from '../../src/machine/state.js';
+import { type CaptureOptions, type CaptureResult, captureProcess } from '../../src/memory/capture.js';
 import { kernelPath, writeInitramfs } from '../support/mini-guest.js';
 import { MiniMachine } from '../support/mini-machine.js';
 

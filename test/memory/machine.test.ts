@@ -3,15 +3,16 @@ import { open, readFile, stat } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { EXTENT_WORDS } from '../../src/memory/extents.js';
-import { FLAT_ABOVE_BYTES } from '../../src/memory/layer-map.js';
-import { localLayers } from '../../src/memory/local-layer.js';
-import { MemoryImage } from '../../src/memory/memory-image.js';
-import { mergeLayers } from '../../src/memory/merge.js';
+import { z } from 'zod';
+import { EXTENT_WORDS } from '../../src/formats/pages/extents.js';
+import { FLAT_ABOVE_BYTES } from '../../src/formats/pages/layer-map.js';
+import { localLayers } from '../../src/formats/pages/local-layer.js';
+import { MemoryImage } from '../../src/formats/pages/memory-image.js';
+import { mergeLayers } from '../../src/formats/pages/merge.js';
+import { planResume } from '../../src/formats/pages/resume.js';
+import { verifyLayer } from '../../src/formats/pages/verify.js';
 import { canReadProcess } from '../../src/memory/process-memory.js';
-import { planResume } from '../../src/memory/resume.js';
 import { captureStream } from '../../src/memory/stream-capture.js';
-import { verifyLayer } from '../../src/memory/verify.js';
 import type { MiniMachine } from '../support/mini-machine.js';
 import { Lab, type Paused } from './lab.js';
 
@@ -52,7 +53,7 @@ async function migrationOf(machine: MiniMachine): Promise<{ stream: Socket; done
   const [stream] = (await connected) as [Socket];
   const done = async (): Promise<void> => {
     server.close();
-    const { status } = await machine.qmp.execute<{ status: string }>('query-migrate');
+    const { status } = await machine.qmp.query('query-migrate', z.object({ status: z.string() }));
     expect(status).toBe('completed');
   };
   return { stream, done };

@@ -2,16 +2,16 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ZERO, zeroExtents } from '../../src/memory/extents.js';
+import { ZERO, zeroExtents } from '../../src/formats/pages/extents.js';
 import {
   CHUNK_BYTES,
   deriveMap,
   type LayerMap,
   MAX_GENERATION,
   MAX_LAYERS,
-} from '../../src/memory/layer-map.js';
-import { decodeMap, encodeMap, readMap } from '../../src/memory/map-file.js';
-import { planResume, wantsMerge } from '../../src/memory/resume.js';
+} from '../../src/formats/pages/layer-map.js';
+import { decodeMap, encodeMap, readMap } from '../../src/formats/pages/map-file.js';
+import { planResume, wantsMerge } from '../../src/formats/pages/resume.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const pages = 600;

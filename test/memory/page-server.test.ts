@@ -1,11 +1,12 @@
 import { copyFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { measure } from '../../src/formats/pages/layer-map.js';
+import { encodeDeviceState } from '../../src/formats/qemu-stream/device-state.js';
+import type { QmpEvent } from '../../src/machine/qmp.js';
 import { type CaptureResult, captureProcess } from '../../src/memory/capture.js';
-import { measure } from '../../src/memory/layer-map.js';
 import { type PageServer, readPageServerLog, startPageServer } from '../../src/memory/page-server.js';
 import type { PageServerConfig, PageServerEvent } from '../../src/memory/page-server-config.js';
-import { encodeDeviceState } from '../../src/migration/device-state.js';
 import { builtEntry } from '../support/built.js';
 import type { MiniMachine } from '../support/mini-machine.js';
 import { Lab, type Paused } from './lab.js';
@@ -47,19 +48,20 @@ async function resumeLazily(more: Partial<PageServerConfig> = {}): Promise<Lazy>
   await machine.qmp.execute('migrate-incoming', { uri: 'unix:incoming.sock' });
   // Before the state is there it only asks for a start as soon as it is.
   await machine.qmp.execute('cont');
-  const resumed = machine.qmp.waitFor('the start of the guest', ({ event }) => event === 'RESUME');
   const deviceStatePath = join(machine.directory, 'device.state');
   await writeFile(deviceStatePath, encodeDeviceState(paused.deviceSections));
   const layers = paused.map.layers.map((id) => [id, lab.layerPaths(id)]);
-  server.serve({
-    socketPath: join(machine.directory, 'incoming.sock'),
-    machineType: lab.saved.machineType,
-    layerId: paused.map.layers[0] ?? '',
-    layers: Object.fromEntries(layers),
-    deviceStatePath,
-    ...more,
-  });
-  await resumed;
+  const accept = ({ event }: QmpEvent): boolean => event === 'RESUME';
+  await machine.qmp.waitFor({ what: 'the start of the guest', accept }, async () =>
+    server.serve({
+      socketPath: join(machine.directory, 'incoming.sock'),
+      machineType: lab.saved.machineType,
+      layerId: paused.map.layers[0] ?? '',
+      layers: Object.fromEntries(layers),
+      deviceStatePath,
+      ...more,
+    }),
+  );
   const seen: Lazy['seen'] = async (event) => {
     for (;;) {
       const found = (await readPageServerLog(logPath)).find((entry) => entry.event === event);
@@ -150,13 +152,12 @@ describe('page server', () => {
 
   it('its death is seen: the machine says that its supply has paused', async () => {
     const lazy = await resumeLazily({ backgroundDelayMs: 60_000 });
-    const noticed = lazy.machine.qmp.waitFor(
-      'the loss of its page server',
-      ({ event, data }) => event === 'MIGRATION' && data.status === 'postcopy-paused',
-    );
-    process.kill(lazy.server.pid, 'SIGKILL');
-    expect(await lazy.server.exited).toBeNull();
-    await noticed;
+    const accept = ({ event, data }: QmpEvent): boolean =>
+      event === 'MIGRATION' && data.status === 'postcopy-paused';
+    await lazy.machine.qmp.waitFor({ what: 'the loss of its page server', accept }, async () => {
+      process.kill(lazy.server.pid, 'SIGKILL');
+      expect(await lazy.server.exited).toBeNull();
+    });
     // Nothing more is asked of it: a vCPU that waits for a page can hold the lock QMP needs.
     await lab.kill(lazy.machine);
   });

@@ -2,7 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { readWorkingSet, writeWorkingSet } from '../../src/memory/working-set.js';
+import { readWorkingSet, writeWorkingSet } from '../../src/formats/pages/working-set.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const pagesOfBlock = [1000, 4];

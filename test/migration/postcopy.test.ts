@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PAGE_BYTES, type RamBlock } from '../../src/migration/format.js';
-import type { PageSource } from '../../src/migration/page-source.js';
-import { type PostcopyOptions, PostcopySource } from '../../src/migration/postcopy.js';
-import { type PageRequest, ReturnPathParser } from '../../src/migration/return-path.js';
-import { SentPages } from '../../src/migration/sent-pages.js';
+import { PAGE_BYTES, type RamBlock } from '../../src/formats/qemu-stream/format.js';
+import type { PageSource } from '../../src/formats/qemu-stream/page-source.js';
+import { type PostcopyOptions, PostcopySource } from '../../src/formats/qemu-stream/postcopy.js';
+import { type PageRequest, ReturnPathParser } from '../../src/formats/qemu-stream/return-path.js';
+import { SentPages } from '../../src/formats/qemu-stream/sent-pages.js';
 import { socketPair } from '../support/socket-pair.js';
 
 const blocks: RamBlock[] = [

@@ -2,11 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { buffer } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodeDeviceState, parseDeviceState } from '../../src/migration/device-state.js';
-import { PAGE_BYTES } from '../../src/migration/format.js';
-import { SocketSink } from '../../src/migration/sink.js';
-import { type ParsedStream, StreamParser } from '../../src/migration/stream-parser.js';
-import { StreamWriter } from '../../src/migration/stream-writer.js';
+import { encodeDeviceState, parseDeviceState } from '../../src/formats/qemu-stream/device-state.js';
+import { ramEnd, ramPartStart } from '../../src/formats/qemu-stream/encode.js';
+import { PAGE_BYTES } from '../../src/formats/qemu-stream/format.js';
+import { SocketSink } from '../../src/formats/qemu-stream/sink.js';
+import { type ParsedStream, StreamParser } from '../../src/formats/qemu-stream/stream-parser.js';
+import { StreamWriter } from '../../src/formats/qemu-stream/stream-writer.js';
 import { socketPair } from '../support/socket-pair.js';
 
 const blocks = [
@@ -87,6 +88,48 @@ describe('migration stream', () => {
     await writer.finish(devices);
     one.end();
     expect([...parsed(await received, [4096]).pages.keys()]).toEqual([`0:${page}`]);
+  });
+
+  /** A stream with something put in front of the last part of its memory. */
+  const withBeforeEnd = async (record: Buffer): Promise<Buffer> => {
+    const stream = await written(runs.slice(1));
+    const end = stream.indexOf(ramEnd());
+    return Buffer.concat([stream.subarray(0, end), record, stream.subarray(end)]);
+  };
+
+  it('the switchover that QEMU announces since 10.0 is passed over', async () => {
+    const stream = await withBeforeEnd(Buffer.from([8, 0, 11, 0, 0]));
+    for (const size of [1, 7, 4096]) {
+      const { result, pages } = parsed(stream, [size]);
+      expect(result.deviceSections.equals(devices)).toBe(true);
+      expect(pages.size).toBe(92);
+    }
+  });
+
+  it.each([
+    ['a command that wants an answer', [8, 0, 1, 0, 0], /command openReturnPath \(1\) with 0 bytes/],
+    ['a command of later versions', [8, 0, 99, 0, 4, 1, 2, 3, 4], /unknown command 99 with 4/],
+    ['a switchover with data', [8, 0, 11, 0, 1, 0], /command switchoverStart \(11\) with 1 bytes/],
+    ['a section of later versions', [0x33, 0, 0, 0], /unknown section 51/],
+    ['a description before its time', [6, 0, 0, 0, 0], /section vmDescription \(6\)/],
+    [
+      'a device before memory',
+      [4, 0, 0, 0, 9, 3, 0x66, 0x64, 0x63],
+      /memory before devices, got the device "fdc"/,
+    ],
+  ])('%s is refused by its name', async (_, record, message) => {
+    const stream = await withBeforeEnd(Buffer.from(record));
+    for (const size of [1, 4096])
+      expect(() => parsed(stream, [size])).toThrow(
+        expect.objectContaining({ code: 'machine_failed', message: expect.stringMatching(message) }),
+      );
+  });
+
+  it('pages of capabilities that are not asked for are refused by their name', async () => {
+    const stream = await written(runs.slice(0, 1));
+    const page = stream.indexOf(ramPartStart()) + ramPartStart().length;
+    stream.writeUInt32BE(stream.readUInt32BE(page + 4) | 0x40, page + 4);
+    expect(() => parsed(stream, [4096])).toThrow(/page \(8\) and flag xbzrle \(64\)/);
   });
 
   it('a description behind the devices is cut off', async () => {

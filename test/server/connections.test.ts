@@ -1,14 +1,11 @@
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { expect, it, onTestFinished } from 'vitest';
 import { connectRuntime } from '../../src/remote/index.js';
-import { serverWithoutRuntime, temporaryDirectory } from './support.js';
+import { connectionsWithin } from '../../src/server/http/connections.js';
+import { selfSigned, serverWithoutRuntime } from './support.js';
 
 function dial(url: string): { socket: Socket; text: () => string; closed: Promise<unknown> } {
   const socket = connect(Number(new URL(url).port), '127.0.0.1');
@@ -24,12 +21,7 @@ function dial(url: string): { socket: Socket; text: () => string; closed: Promis
 }
 
 it('speaks TLS with the certificate it is given, and nothing else there', async () => {
-  const directory = await temporaryDirectory();
-  const [cert, key] = [join(directory, 'cert.pem'), join(directory, 'key.pem')];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1'];
-  await promisify(execFile)('openssl', ['req', ...kind, '-keyout', key, '-out', cert, ...subject]);
-  const tls = { cert: await readFile(cert), key: await readFile(key) };
+  const tls = await selfSigned();
   const { url } = await serverWithoutRuntime({ tls });
   expect(url).toMatch(/^https:\/\/127\.0\.0\.1:\d+$/);
   const status = await new Promise<number | undefined>((resolve, reject) => {
@@ -52,7 +44,7 @@ it('cuts a client that sends nothing, or a head that trickles', async () => {
   const { url } = await serverWithoutRuntime({ limits: { headersTimeoutMs: 300 } });
   const silent = dial(url);
   const trickling = dial(url);
-  const head = 'GET /v1/config HTTP/1.1\r\nhost: x\r\nx-slow: ';
+  const head = `GET /v1/config HTTP/1.1\r\nhost: ${new URL(url).host}\r\nx-slow: `;
   const trickle = (async () => {
     for (let at = 0; !trickling.socket.destroyed; at += 1) {
       trickling.socket.write(head[at] ?? 'y');
@@ -70,7 +62,7 @@ it('refuses a body of unknown length once it is over the limit', async () => {
   const { url } = await serverWithoutRuntime({ limits: { jsonBodyBytes: 10_000 } });
   const { socket, text, closed } = dial(url);
   socket.write(
-    'POST /v1/boxes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n',
+    `POST /v1/boxes HTTP/1.1\r\nhost: ${new URL(url).host}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n`,
   );
   const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
   for (let i = 0; i < 4; i += 1) socket.write(chunk);
@@ -79,18 +71,91 @@ it('refuses a body of unknown length once it is over the limit', async () => {
   expect(text()).toContain('payload_too_large');
 });
 
-it('takes no more connections than it may', async () => {
-  const { url } = await serverWithoutRuntime({ limits: { connections: 2 } });
-  const held = [dial(url), dial(url)];
-  await Promise.all(held.map(({ socket }) => once(socket, 'connect')));
-  const third = dial(url);
-  await third.closed;
-  expect(third.text()).toBe('');
-  held[0]?.socket.destroy();
-  await held[0]?.closed;
-  held[1]?.socket.write('GET /v1/config HTTP/1.1\r\nhost: x\r\n\r\n');
-  await once(held[1]?.socket as Socket, 'data');
-  expect(held[1]?.text()).toContain('200 OK');
+const ask = (url: string, path: string): string =>
+  `GET ${path} HTTP/1.1\r\nhost: ${new URL(url).host}\r\n\r\n`;
+
+/** Connects and asks for something public, so that the connection is kept and was not let in to anything. */
+async function idle(url: string): Promise<ReturnType<typeof dial>> {
+  const connection = dial(url);
+  connection.socket.write(ask(url, '/healthz'));
+  await once(connection.socket, 'data');
+  expect(connection.text()).toContain('200 OK');
+  return connection;
+}
+
+/** A server whose connections are fewer than the descriptors it may have, by far. */
+const few = { connections: 8 };
+
+it('lets nobody shut others out with idle connections: the oldest make room', async () => {
+  const { url } = await serverWithoutRuntime({ limits: few });
+  const held = [];
+  for (let i = 0; i < few.connections; i += 1) held.push(await idle(url));
+  const others = [await idle(url), await idle(url), await idle(url)];
+  await Promise.all(held.slice(0, 3).map(({ closed }) => closed));
+  expect(held.slice(3).filter(({ socket }) => socket.destroyed)).toEqual([]);
+  expect(others.filter(({ socket }) => socket.destroyed)).toEqual([]);
+});
+
+it('bounds what one address holds without having been let in to anything', async () => {
+  const { url } = await serverWithoutRuntime({ limits: { unprovenConnections: 3 } });
+  const proven = dial(url);
+  proven.socket.write(ask(url, '/v1/boxes'));
+  await once(proven.socket, 'data');
+  expect(proven.text()).toContain('503');
+  const held = [];
+  for (let i = 0; i < 6; i += 1) held.push(await idle(url));
+  await Promise.all(held.slice(0, 3).map(({ closed }) => closed));
+  expect(held.slice(3).filter(({ socket }) => socket.destroyed)).toEqual([]);
+  expect(proven.socket.destroyed).toBe(false);
+});
+
+it('keeps an idle connection long for who was let in only', async () => {
+  const { url } = await serverWithoutRuntime({ limits: { unprovenKeepAliveMs: 100 } });
+  const proven = dial(url);
+  proven.socket.write(ask(url, '/v1/boxes'));
+  await once(proven.socket, 'data');
+  const started = performance.now();
+  await (await idle(url)).closed;
+  expect(performance.now() - started).toBeLessThan(10_000);
+  expect(proven.socket.destroyed).toBe(false);
+});
+
+it('ends no connection that is in use for a new one', async () => {
+  const { url } = await serverWithoutRuntime({ limits: few });
+  const half = `POST /v1/boxes HTTP/1.1\r\nhost: ${new URL(url).host}\r\ncontent-type: application/json\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n`;
+  const held = Array.from({ length: few.connections }, () => dial(url));
+  // The answer to an expectation says that the request is under way.
+  for (const { socket } of held) {
+    socket.write(half);
+    await once(socket, 'data');
+  }
+  const late = dial(url);
+  await late.closed;
+  expect(late.text()).toBe('');
+  expect(held.filter(({ socket }) => socket.destroyed)).toEqual([]);
+});
+
+it('leaves half of the descriptors to the engine', () => {
+  expect(connectionsWithin(4096, 1_048_576)).toBe(4096);
+  expect(connectionsWithin(4096, 4096)).toBe(2048);
+  expect(connectionsWithin(4096, 400)).toBe(144);
+  expect(connectionsWithin(4096, 200)).toBeGreaterThan(0);
+  expect(connectionsWithin(4096, Number.POSITIVE_INFINITY)).toBe(4096);
+});
+
+it('bounds what one principal has under way', async () => {
+  const { url } = await serverWithoutRuntime({ limits: { requestsUnderWay: 2 } });
+  const half = `POST /v1/boxes HTTP/1.1\r\nhost: ${new URL(url).host}\r\ncontent-type: application/json\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n`;
+  const [first, second] = [dial(url), dial(url)];
+  for (const { socket } of [first, second]) {
+    socket.write(half);
+    await once(socket, 'data');
+  }
+  expect((await fetch(`${url}/v1/boxes`)).status).toBe(429);
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  first.socket.write('{}');
+  await once(first.socket, 'data');
+  expect((await fetch(`${url}/v1/boxes`)).status).toBe(503);
 });
 
 it('answers what is no HTTP with 400, and goes on', async () => {
@@ -128,7 +193,7 @@ it('takes names in a path as names, whatever is in them', async () => {
     '/v1/%2e%2e/boxes',
   ]) {
     const { socket, text } = dial(url);
-    socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: ${new URL(url).host}\r\nconnection: close\r\n\r\n`);
     await once(socket, 'close');
     statuses.push([path, Number(text().slice(9, 12))]);
   }

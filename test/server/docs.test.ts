@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { routes } from '../../src/server/routes/index.js';
+import { routes } from '../../src/server/v1/index.js';
 
 describe('docs/api.md', () => {
   it('lists every operation, with its scope, and no other', () => {

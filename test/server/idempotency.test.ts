@@ -6,7 +6,7 @@ import {
   MemoryIdempotencyStore,
   type Once,
   type PlainAnswer,
-} from '../../src/server/idempotency.js';
+} from '../../src/server/http/idempotency.js';
 
 const answer = (status: number, body = ''): PlainAnswer => ({ status, headers: {}, body });
 

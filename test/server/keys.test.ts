@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { authenticate, authorize, bearerToken, type Principal } from '../../src/server/auth.js';
-import { apiKeyId, type KeyStore, keyAuthenticator, matchesHash, newApiKey } from '../../src/server/keys.js';
+import { authenticate, authorize, bearerToken, type Principal } from '../../src/server/http/auth.js';
+import {
+  apiKeyId,
+  type KeyStore,
+  keyAuthenticator,
+  matchesHash,
+  newApiKey,
+} from '../../src/server/http/keys.js';
 
 const principal: Principal = { id: 'k', tenant: 'acme', scopes: ['box:read'], expiresAt: null };
 
@@ -16,6 +22,16 @@ describe('API keys', () => {
     expect(key).not.toContain(hash);
     expect(matchesHash(key, hash)).toBe(true);
     expect(await keyAuthenticator(storeOf(id, hash)).authenticate(key)).toEqual(principal);
+  });
+
+  it('that clients of E2B take have letters of hex only, and are ours all the same', async () => {
+    const { id, key, hash } = newApiKey('e2b');
+    expect(key).toMatch(/^e2b_[0-9a-f]+$/);
+    expect(apiKeyId(key)).toBe(id);
+    const authenticator = keyAuthenticator(storeOf(id, hash));
+    expect(await authenticator.authenticate(key)).toEqual(principal);
+    expect(await authenticator.authenticate(`${key.slice(0, -1)}x`)).toBeNull();
+    expect(await authenticator.authenticate(`e2b_${id}${'0'.repeat(64)}`)).toBeNull();
   });
 
   it('let nobody in with a wrong secret, an unknown id or a malformed text', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { RateLimiter } from '../../src/server/limits.js';
+import { RateLimiter } from '../../src/server/http/limits.js';
 
 describe('RateLimiter', () => {
   it('lets a burst through, then the rate, for each principal by itself', () => {

@@ -1,23 +1,16 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { CryoboxError } from '../../src/errors.js';
 import { connectRuntime } from '../../src/remote/index.js';
 import { createServer } from '../../src/server/index.js';
-import { temporaryDirectory } from './support.js';
+import { temporaryDirectory, unboundServer } from './support.js';
 
 describe('a unix socket', () => {
   it('may have a path longer than the kernel takes', async () => {
     const directory = join(await temporaryDirectory(), 'd'.repeat(120));
     await mkdir(directory);
     const socketPath = join(directory, 'engine.sock');
-    const server = createServer({
-      runtimeFor: () => {
-        throw new CryoboxError('engine_unavailable', 'the runtime was reached');
-      },
-      authenticator: null,
-    });
-    onTestFinished(() => server.close());
+    const server = unboundServer();
     await server.listen({ socketPath });
     const runtime = connectRuntime({ socketPath });
     onTestFinished(() => runtime.close());

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isTenantPrefix, splitPrefix } from '../../src/server/prefix.js';
+import { isTenantPrefix, splitPrefix } from '../../src/server/http/prefix.js';
 
 describe('splitPrefix', () => {
   it.each([

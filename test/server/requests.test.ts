@@ -1,7 +1,7 @@
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { routes } from '../../src/server/routes/index.js';
+import { routes } from '../../src/server/v1/index.js';
 import type { ErrorEnvelope } from '../../src/wire/error.js';
 import { serverWithoutRuntime } from './support.js';
 
@@ -20,6 +20,28 @@ async function post(url: string, body: unknown, headers: Record<string, string> 
 }
 
 describe('requests', () => {
+  it('may have parameters that only newer servers know, on routes that those have', async () => {
+    const { url } = await serverWithoutRuntime();
+    const known = [
+      '/boxes?colour=red',
+      '/boxes/b/files?path=/x&colour=red',
+      '/images?colour=red',
+      '/volumes?x=1',
+    ];
+    for (const path of known) expect([path, (await fetch(`${url}/v1${path}`)).status]).toEqual([path, 503]);
+    const tunnel = await post(`${url}/v1/boxes/b/network/tunnel?port=1&colour=red`, {});
+    expect(tunnel.status).toBe(503);
+    for (const path of [
+      '/boxes/b/files/stat?path=/x&colour=red',
+      '/boxes/b/files/content?path=/x&colour=red',
+    ]) {
+      expect([path, (await fetch(`${url}/v1${path}`)).status]).toEqual([path, 400]);
+    }
+    // What is known is checked all the same.
+    const bad = await fetch(`${url}/v1/boxes/b/files?path=/x&follow_symlinks=maybe&colour=red`);
+    expect(bad.status).toBe(400);
+  });
+
   it('are refused by the name of what is wrong', async () => {
     const { url } = await serverWithoutRuntime();
     const refused = async (path: string, body: unknown, message: string): Promise<void> => {
@@ -52,7 +74,13 @@ describe('requests', () => {
     await refused('/boxes', { image: 'x', network: { mode: 'enabled', outbound: {} } }, 'should not mix');
     await refused(
       '/boxes',
-      { image: 'x', network: { outbound: { allow_net: ['a.com'] } } },
+      { image: 'x', network: { allow_net: ['a.test'], outbound: {} } },
+      'should not mix',
+    );
+    await refused('/boxes', { image: 'x', network: { outbound: { allow_net: 'a.test' } } }, 'allow_net');
+    await refused(
+      '/boxes',
+      { image: 'x', network: { inbound: { allow_net: ['a.com'] } } },
       'address lists are not supported',
     );
     await refused('/boxes', '{"image":', 'JSON');
@@ -155,11 +183,19 @@ describe('requests', () => {
     expect(statuses).toEqual([200, 200, 429]);
   });
 
+  it('for its health are never among them, however many there are', async () => {
+    const { url } = await serverWithoutRuntime({ limits: { requestsPerSecond: 1, requestBurst: 1 } });
+    const statuses = [];
+    for (let i = 0; i < 4; i += 1) statuses.push((await fetch(`${url}/v1/config`)).status);
+    for (let i = 0; i < 4; i += 1) statuses.push((await fetch(`${url}/healthz`)).status);
+    expect(statuses).toEqual([200, 429, 429, 429, 200, 200, 200, 200]);
+  });
+
   it('whose head or body trickles in are cut', async () => {
     const { url } = await serverWithoutRuntime({ limits: { jsonBodyTimeoutMs: 100 } });
     const socket = connect(Number(new URL(url).port), '127.0.0.1');
     socket.write(
-      'POST /v1/boxes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{',
+      `POST /v1/boxes HTTP/1.1\r\nhost: ${new URL(url).host}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{`,
     );
     const started = performance.now();
     await new Promise<void>((resolve) => {

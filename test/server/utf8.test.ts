@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { partialCharacterBytes, Utf8Cutter } from '../../src/server/utf8.js';
+import { partialCharacterBytes, Utf8Cutter } from '../../src/server/http/utf8.js';
 
 function cut(chunks: readonly Uint8Array[], maxBytes: number): Uint8Array[] {
   const cutter = new Utf8Cutter(maxBytes);

@@ -22,7 +22,7 @@ async function inDirectory(task: (directory: string) => Promise<void>): Promise<
 async function oldDatabase(directory: string, fixture: string): Promise<string> {
   const path = join(directory, 'cryobox.db');
   const file = await openSqlite(path);
-  file.pragma('foreign_keys = OFF');
+  file.exec('pragma foreign_keys = OFF');
   file.exec(await readFile(join(fixtures, fixture), 'utf8'));
   file.close();
   return path;
@@ -30,9 +30,13 @@ async function oldDatabase(directory: string, fixture: string): Promise<string> 
 
 async function schemaOf(path: string): Promise<string[]> {
   const file = await openSqlite(path);
-  const tables = file.prepare("select name from sqlite_master where type = 'table' order by name").all();
+  const tables = file.prepare("select name from sqlite_master where type = 'table' order by name").all([]);
   const columns = (tables as { name: string }[]).map(({ name }) => {
-    const facts = file.pragma(`table_info(${name})`) as { name: string; type: string; notnull: number }[];
+    const facts = file.prepare(`pragma table_info(${name})`).all([]) as {
+      name: string;
+      type: string;
+      notnull: number;
+    }[];
     return `${name}: ${facts.map((it) => `${it.name} ${it.type} ${it.notnull}`).join(', ')}`;
   });
   file.close();

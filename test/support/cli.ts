@@ -4,7 +4,7 @@ import { execa, type Options } from 'execa';
 export const cliPath = 'dist/cli/main.js';
 
 /** No command of a test takes longer, unless it hangs. */
-const limitMs = 90_000;
+const limitMs = 180_000;
 
 /** Environment of a command line that is about one home. */
 export function cliEnv(home: string): Record<string, string> {

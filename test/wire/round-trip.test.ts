@@ -22,28 +22,33 @@ const box: BoxInfo = {
   operation: 'resuming',
   createdAt: new Date('2026-01-02T03:04:05.678Z'),
   updatedAt: new Date('2026-01-02T03:04:06.789Z'),
+  lastActivityAt: new Date('2026-01-02T03:04:07.890Z'),
   image: 'debian-python',
   template: 'base',
   cpus: 2,
   memoryMiB: 1024,
   diskSizeGb: 5,
   env: { A: '1' },
+  hostname: 'host.lan',
   workingDir: '/w',
   user: '1000:1000',
   entrypoint: ['/e'],
   cmd: ['c', ''],
+  main: { command: ['/e', 'c', ''], tty: true, exitCode: null, signal: 9 },
   labels: { team: 'x' },
   autoStop: 60,
   autoStopAction: 'pause',
   autoDelete: 120,
   autoResume: false,
   detach: true,
-  network: { outbound: 'disabled' },
+  network: { outbound: 'disabled', allowNet: ['*.a.test:443', '192.0.2.0/24'], denyNet: ['198.51.100.1'] },
   capabilities: { add: ['NET_ADMIN'], drop: ['MKNOD'] },
   volumes: [{ volume: 'data', guestPath: '/data', readOnly: true }],
+  ports: [{ guestPort: 8000, hostPort: 8080, hostIp: '127.0.0.1', failure: null }],
   pid: null,
   run: null,
   failure: null,
+  durability: 'replicated',
   stages: { restore: 12.25, mount: 3 },
   storage: { diskBytes: 5, memoryBytes: 7 },
 };
@@ -68,6 +73,7 @@ describe('what goes over the wire comes back', () => {
       name: null,
       autoResume: true,
       volumes: [],
+      ports: [],
       stages: {},
     });
     expect(() => boxFromJson({ ...json, cpus: '1' })).toThrow(
@@ -94,9 +100,10 @@ describe('what goes over the wire comes back', () => {
       autoStopAction: 'stop',
       autoDelete: 2,
       autoResume: true,
-      network: { outbound: 'disabled' },
+      network: { outbound: 'disabled', allowNet: ['a.test'], denyNet: ['192.0.2.0/24:80-90'] },
       capabilities: { drop: ['ALL'] },
       volumes: [{ volume: 'v', guestPath: '/v', readOnly: false }],
+      ports: [{ guestPort: 1, hostPort: 2, hostIp: '::1' }],
     };
     expect(createFromJson(overWire(createToJson(options)))).toEqual(options);
     expect(createFromJson(overWire(createToJson({ template: 't' })))).toEqual({ template: 't' });
@@ -153,19 +160,25 @@ describe('what goes over the wire comes back', () => {
       durationMs: 12,
       attached: false,
       tty: true,
+      pid: 77,
+      lostBytes: { stdout: 3, stderr: 0 },
       errorMessage: 'm',
     };
     const json = overWire(executionToJson(execution));
-    expect(json).toMatchObject({ exit_code: 137, command: 'sh -c sleep 1' });
+    expect(json).toMatchObject({ exit_code: -9, command: 'sh -c sleep 1' });
     expect(executionFromJson(json)).toEqual(execution);
     const running: ExecutionInfo = { ...execution, status: 'running', signal: null, durationMs: null };
     expect(executionFromJson(overWire(executionToJson(running)))).toEqual(running);
+    // A client of version 1 takes 0 for a whole output.
+    const cut: ExecutionInfo = { ...execution, status: 'completed', exitCode: 0, signal: null };
+    expect(executionToJson(cut)).toMatchObject({ exit_code: 125, command_exit_code: 0, lost_stdout: 3 });
+    expect(executionFromJson(overWire(executionToJson(cut)))).toEqual(cut);
   });
 
   it.each<[ExitStatus, number]>([
     [{ exitCode: 3, signal: null, timedOut: false, durationMs: 5 }, 3],
-    [{ exitCode: null, signal: 15, timedOut: false, durationMs: 5 }, 143],
-    [{ exitCode: null, signal: 9, timedOut: true, durationMs: 5 }, 137],
+    [{ exitCode: null, signal: 15, timedOut: false, durationMs: 5 }, -15],
+    [{ exitCode: null, signal: 9, timedOut: true, durationMs: 5 }, -9],
   ])('exits: %j', (exit, code) => {
     const json = overWire(exitToJson(exit));
     expect(json).toMatchObject({ type: 'exit', exit_code: code });

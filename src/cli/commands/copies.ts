@@ -35,15 +35,17 @@ export const exportBox = createCommand({
     compress: flag('--no-compress', 'write a plain tar'),
     level: value('--level <level>', 'zstd level, 1 to 19 (default: 3)', parseCount),
     metadata: flag('--no-metadata', 'leave out name, image and options of the box'),
+    env: flag('--env', 'the environment the box was given too, in clear: it may hold passwords'),
     memory: flag('--memory', 'the memory of a running or paused box too, with all its programs hold in it'),
   },
-  async handler(context, args, { compress, level, metadata, memory }) {
+  async handler(context, args, { compress, level, metadata, env, memory }) {
     const source = await requireBox(context, args.box);
     await context.withProgress(async (onProgress) => {
       const options = {
         compress,
         compressionLevel: level,
         includeMetadata: metadata,
+        env,
         memory,
         onProgress,
         signal: context.signal,

@@ -1,4 +1,4 @@
-import type { CopyResult } from '../../api/index.js';
+import type { CopyResult, Progress } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { createCommand } from '../command.js';
 import type { Context } from '../context.js';
@@ -15,6 +15,7 @@ type Place =
 interface CopyFlags {
   readonly overwrite: boolean;
   readonly followSymlinks: boolean;
+  readonly quiet: boolean;
 }
 
 export const cp = createCommand({
@@ -26,6 +27,8 @@ export const cp = createCommand({
   },
   options: {
     overwrite: flag('--no-overwrite', 'fail where a file is there already'),
+    archive: flag('-a, --archive', 'no effect: owner, mode and times are always kept'),
+    quiet: flag('-q, --quiet', 'do not say what was copied'),
     followSymlinks: flag('-L, --follow-symlinks', 'copy what symbolic links point at'),
   },
   async handler(context, { from, to }, flags) {
@@ -67,13 +70,14 @@ async function copyIn(
 ): Promise<void> {
   const { files } = await requireBox(context, target.box);
   const { signal } = context;
-  const result = await context.withProgress((onProgress) => {
-    const options = { ...flags, onProgress, signal };
+  const result = await withProgress(context, flags, (onProgress) => {
+    const { overwrite, followSymlinks } = flags;
+    const options = { overwrite, followSymlinks, onProgress, signal };
     return source.kind === 'stream'
       ? files.unpack(target.path, context.streams.stdin, options)
       : files.copyIn(source.path, target.path, options);
   });
-  await sayCopied(context, result);
+  if (!flags.quiet) await sayCopied(context, result);
 }
 
 async function copyOut(
@@ -84,15 +88,24 @@ async function copyOut(
 ): Promise<void> {
   const { files } = await requireBox(context, source.box);
   const { signal } = context;
+  const { overwrite, followSymlinks } = flags;
   if (target.kind === 'stream') {
-    const { followSymlinks } = flags;
     await context.stdout.pipe(await files.pack(source.path, { followSymlinks, signal }));
     return;
   }
-  const result = await context.withProgress((onProgress) =>
-    files.copyOut(source.path, target.path, { ...flags, onProgress, signal }),
+  const result = await withProgress(context, flags, (onProgress) =>
+    files.copyOut(source.path, target.path, { overwrite, followSymlinks, onProgress, signal }),
   );
-  await sayCopied(context, result);
+  if (!flags.quiet) await sayCopied(context, result);
+}
+
+/** Runs a copy with its progress shown, unless nothing is to be said. */
+async function withProgress<T>(
+  context: Context,
+  { quiet }: CopyFlags,
+  task: (onProgress: ((progress: Progress) => void) | undefined) => Promise<T>,
+): Promise<T> {
+  return quiet ? await task(undefined) : await context.withProgress(task);
 }
 
 async function sayCopied(context: Context, { entries, bytes }: CopyResult): Promise<void> {

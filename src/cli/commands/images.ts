@@ -1,10 +1,10 @@
-import type { ImageInfo, PullResult } from '../../api/index.js';
+import { type ImageInfo, imageRecipes, type PullResult } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
-import { createCommand, createGroup } from '../command.js';
+import { type Command, createCommand, createGroup } from '../command.js';
 import type { Context } from '../context.js';
 import { printJson, printListing, printOne } from '../listing.js';
 import { formatAge, formatBytes } from '../output/units.js';
-import { flag, format, many, required, several, text, value } from '../specs.js';
+import { type Format, flag, format, many, required, several, text, value } from '../specs.js';
 import { forEachTarget, found } from '../targets.js';
 import { oneOf, parseList } from '../values.js';
 
@@ -13,11 +13,16 @@ const list = createCommand({
   aliases: ['list'],
   summary: 'list images',
   args: {},
-  options: { quiet: flag('-q, --quiet', 'print references only'), format },
+  isDefault: true,
+  options: {
+    quiet: flag('-q, --quiet', 'print references only'),
+    all: flag('-a, --all', 'no effect: all are listed'),
+    format,
+  },
   async handler(context, _, { quiet, format }) {
     const { images } = await context.runtime();
     const all = await images.list({ signal: context.signal });
-    if (!quiet) await printListing(context, format, all, imageColumns);
+    if (!quiet) await printListing(context, format, all, imageColumns, imageView);
     else for (const image of all) await context.stdout.line(shortName(image));
   },
 });
@@ -29,6 +34,16 @@ const imageColumns = [
   { header: 'SIZE', cell: (image: ImageInfo) => formatBytes(image.sizeBytes), align: 'right' as const },
   { header: 'CACHED', cell: (image: ImageInfo) => formatAge(image.cachedAt) },
 ];
+
+/** An image as templates see it: all of it, and what container tools call their columns. */
+function imageView(image: ImageInfo): unknown {
+  return {
+    ...image,
+    digest: image.manifestDigest,
+    size: formatBytes(image.sizeBytes),
+    createdSince: formatAge(image.cachedAt),
+  };
+}
 
 /** The reference without the default registry, as people write it. */
 function shortName({ repository, tag, reference }: ImageInfo): string {
@@ -55,23 +70,29 @@ const inspect = createCommand({
   },
 });
 
-const remove = createCommand({
-  name: 'rm',
-  summary: 'remove images',
-  args: { references: several('image', 'references or ids') },
-  options: { force: flag('-f, --force', 'also while boxes use them; the boxes keep their layers'), format },
-  handler: async (context, { references }, { force, format }) => {
-    const removed: string[] = [];
-    const exitCode = await forEachTarget(context, references, async (reference) => {
-      const { images } = await context.runtime();
-      await images.remove(reference, { force, signal: context.signal });
-      removed.push(reference);
-      return format === 'json' ? undefined : reference;
-    });
-    if (format === 'json') await printJson(context, removed);
-    return exitCode;
-  },
-});
+const removal = (name: string): Command =>
+  createCommand({
+    name,
+    summary: 'remove images',
+    args: { references: several('image', 'references or ids') },
+    options: { force: flag('-f, --force', 'also while boxes use them; the boxes keep their layers'), format },
+    async handler(context, { references }, { force, format }) {
+      const removed: string[] = [];
+      const exitCode = await forEachTarget(context, references, async (reference) => {
+        const { images } = await context.runtime();
+        await images.remove(reference, { force, signal: context.signal });
+        removed.push(reference);
+        return format === 'json' ? undefined : reference;
+      });
+      if (format === 'json') await printJson(context, removed);
+      return exitCode;
+    },
+  });
+
+const remove = removal('rm');
+
+/** What container tools call `images rm`. */
+export const rmi = removal('rmi');
 
 const prune = createCommand({
   name: 'prune',
@@ -90,15 +111,23 @@ const build = createCommand({
   summary: 'build an image from Debian packages',
   args: { name: required('name', 'name of the new image') },
   options: {
-    suite: text('--from-debian <suite>', 'Debian suite (default: bookworm)'),
-    packages: many('--packages <names>', 'packages beside the base system, separated by commas', parseList),
+    recipe: value(
+      '--recipe <name>',
+      `what is in it: ${imageRecipes.join(', ')} (default: the image's name, where that is one)`,
+      oneOf(...imageRecipes),
+    ),
+    suite: text('--from-debian <suite>', 'Debian suite (default: that of the recipe, else bookworm)'),
+    packages: many('--packages <names>', 'packages beside these, separated by commas', parseList),
     format,
   },
-  async handler(context, { name }, { suite, packages, format }) {
+  async handler(context, { name }, { recipe: given, suite, packages, format }) {
+    const isPlain = suite === undefined && packages.length === 0;
+    const recipe = given ?? (isPlain ? imageRecipes.find((each) => each === name) : undefined);
     const { images } = await context.runtime();
     const result = await context.withProgress((onProgress) =>
       images.build(name, {
-        fromDebian: suite ?? 'bookworm',
+        recipe,
+        fromDebian: suite ?? (recipe ? undefined : 'bookworm'),
         packages: packages.flat(),
         onProgress,
         signal: context.signal,
@@ -186,7 +215,7 @@ async function readPassword(stdin: Context['streams']['stdin']): Promise<string>
     .replace(/\r?\n$/, '');
 }
 
-async function printPulled(context: Context, format: 'table' | 'json', result: PullResult): Promise<void> {
+async function printPulled(context: Context, format: Format, result: PullResult): Promise<void> {
   await printOne(context, format, result, (it) => ({
     reference: it.reference,
     id: it.configDigest,

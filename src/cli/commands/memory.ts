@@ -26,6 +26,7 @@ export const pause = createCommand({
 
 export const resume = createCommand({
   name: 'resume',
+  aliases: ['unpause'],
   summary: 'bring paused boxes back with their processes',
   args: { boxes },
   options: {

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { packageVersion } from '../../base/version.js';
 import { CryoboxError } from '../../errors.js';
 import type { ApiKeyInfo } from '../../home/keys.js';
 import { createCommand, createGroup } from '../command.js';
@@ -6,10 +7,9 @@ import type { Context } from '../context.js';
 import { printJson, printListing } from '../listing.js';
 import { processLogger } from '../logger.js';
 import { formatAge } from '../output/units.js';
-import { format, many, several, text, value } from '../specs.js';
+import { flag, format, many, several, text, value } from '../specs.js';
 import { forEachTarget } from '../targets.js';
 import { parseCount, parseDurationMs, parseList } from '../values.js';
-import { packageVersion } from '../version.js';
 
 export const serve = createCommand({
   name: 'serve',
@@ -20,20 +20,55 @@ export const serve = createCommand({
     port: value('-p, --port <port>', 'port (default: 8100; 0 takes a free one)', parseCount),
     tlsCert: text('--tls-cert <file>', 'certificate, PEM'),
     tlsKey: text('--tls-key <file>', 'key of the certificate, PEM'),
+    allowHost: many(
+      '--allow-host <names>',
+      'names requests without a key may be for, beside localhost; separated by commas',
+      parseList,
+    ),
+    allowOrigin: many(
+      '--allow-origin <origins>',
+      'web pages that may use the API, such as https://dash.example; separated by commas',
+      parseList,
+    ),
+    allowRegistry: many(
+      '--allow-registry <registries>',
+      'registries pulls over HTTP may ask although they are not on the public internet; separated by commas',
+      parseList,
+    ),
+    allowAnonymous: flag('--allow-anonymous', 'ask for no key although the home had some, while it has none'),
+    previewDomain: text(
+      '--preview-domain <domain>',
+      'wildcard name that leads here, for previews of ports (default: localhost)',
+    ),
     tunnelDomain: text('--tunnel-domain <domain>', 'wildcard name that leads here, for ports of boxes'),
+    replicate: text(
+      '--replicate <url>',
+      'copy boxes that stand still to an object store: a directory or s3://BUCKET/PREFIX?endpoint=URL',
+    ),
+    e2bDomain: text('--e2b-domain <domain>', 'wildcard name that leads here, for clients of E2B'),
   },
   async handler(context, _, options) {
     const { serveHttp, defaultHome } = await import('../../home/serve-http.js');
     await using served = await serveHttp({
       home: context.connection.home ?? defaultHome(),
       logger: await processLogger(),
+      ...(options.replicate === undefined ? {} : { replicate: { address: options.replicate } }),
       listen: { host: options.host, port: options.port },
       tls: await readTls(options.tlsCert, options.tlsKey),
+      previewDomain: options.previewDomain,
       tunnelDomain: options.tunnelDomain,
+      e2bDomain: options.e2bDomain,
+      allowedHosts: options.allowHost.flat(),
+      allowedOrigins: options.allowOrigin.flat(),
+      allowedRegistries: options.allowRegistry.flat(),
+      allowAnonymous: options.allowAnonymous,
       version: packageVersion(),
     });
     await context.stdout.line(served.address.url);
     if (!served.authenticated) await context.stderr.line('no API keys: anybody on this host may use it');
+    else if (!served.hasKeys) {
+      await context.stderr.line('all API keys are revoked: nobody is let in until `cryobox keys create`');
+    }
     await context.interrupts.wait();
   },
 });
@@ -61,17 +96,37 @@ const createKey = createCommand({
       'what it may do, separated by commas (default: all but admin)',
       parseList,
     ),
+    e2b: flag('--e2b', "one for E2B's clients; prints the environment in which they find this host"),
     expires: value('--expires <duration>', 'ends after this time (default: never)', parseDurationMs),
     format,
   },
-  async handler(context, _, { name, tenant, scopes, expires, format }) {
+  async handler(context, _, { name, tenant, scopes, e2b, expires, format }) {
     await using keys = await openKeys(context);
     const wanted = scopes.length > 0 ? scopes.flat() : undefined;
-    const made = await keys.create({ name, tenant, scopes: wanted, expiresInMs: expires });
+    const made = await keys.create({
+      name,
+      tenant,
+      scopes: wanted,
+      expiresInMs: expires,
+      form: e2b ? 'e2b' : 'cryobox',
+    });
     if (format === 'json') await printJson(context, made);
+    else if (e2b) for (const line of environmentOf(made.key)) await context.stdout.line(line);
     else await context.stdout.line(made.key);
   },
 });
+
+/** Where `serve` listens when it is told nothing. */
+const defaultUrl = 'http://127.0.0.1:8100';
+
+/** What E2B's clients need to find a server, for a shell. */
+function environmentOf(key: string): string[] {
+  return [
+    `export E2B_API_KEY=${key}`,
+    `export E2B_API_URL=${defaultUrl}`,
+    `export E2B_SANDBOX_URL=${defaultUrl}`,
+  ];
+}
 
 const listKeys = createCommand({
   name: 'ls',

@@ -1,20 +1,20 @@
 import { boxLimits, type CreateOptions } from '../../api/index.js';
-import { CryoboxError } from '../../errors.js';
-import type { ImageConfig } from '../../image/index.js';
+import type { ImageConfig } from '../../formats/oci/index.js';
+import { normalNetwork } from '../../network/index.js';
 import { type BoxRow, isUniqueViolation, type LayerRow } from '../../store/index.js';
-import type { EngineContext } from '../context.js';
+import type { TakenPorts } from '../core/published-ports.js';
 import type { Golden } from '../machines/golden.js';
-import { createFromTemplate } from '../memory/templates.js';
+import { insertBoxWithVolumes, newHeads, startBox } from '../machines/start.js';
+import { removeBox } from '../machines/stop.js';
+import { type BoxConfig, mainOf, ownEnvOf } from '../record/config.js';
+import { nameTaken, refuseTakenName } from '../record/names.js';
+import { type NewBox, newBoxRow } from '../record/new-row.js';
+import { onlyOnce } from '../record/once.js';
+import { announce } from '../record/rows.js';
+import { checkCreateOptions } from '../record/validate.js';
+import { createFromTemplate } from '../states/templates.js';
 import { mountsOf, resolveMounts } from '../volumes/attachments.js';
-import type { BoxConfig } from './config.js';
-import { armTimers } from './idle.js';
-import { nameTaken, refuseTakenName } from './names.js';
-import { type NewBox, newBoxRow } from './new-row.js';
-import { onlyOnce } from './once.js';
-import { announce } from './rows.js';
-import { insertBox, newHeads, startBox } from './start.js';
-import { removeBox } from './stop.js';
-import { checkCreateOptions } from './validate.js';
+import type { EngineContext } from './context.js';
 
 /** Makes a box from an image and starts it; when it does not start, nothing of it is left. Returns its row. */
 export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
@@ -29,11 +29,21 @@ async function createNew(
   options: CreateOptions,
 ): Promise<BoxRow> {
   const { template } = options;
-  if (template !== undefined) return await createFromTemplate(ctx, tenant, id, { ...options, template });
+  using ports = await ctx.ports.take(options.ports);
+  if (template !== undefined) {
+    return await createFromTemplate(ctx, tenant, id, { ...options, template }, ports);
+  }
   await refuseTakenName(ctx.db, tenant, options.name);
+  // Before an image is pulled; what is stored is admitted again where it is.
+  await ctx.limits.admit(ctx.db, tenant, {
+    boxes: 1,
+    diskGb: options.diskSizeGb ?? boxLimits.diskSizeGb.default,
+  });
   // The image may be removed meanwhile: what it is made of stays until the box holds it.
-  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options));
+  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options, ports));
+  ports.give(stored.id);
   announce(ctx, stored, 'created');
+  ctx.activity.watch(stored);
   ctx.counters.add(tenant, 'boxesCreatedTotal');
   await bringUp(ctx, stored, options.signal);
   return stored;
@@ -45,13 +55,15 @@ async function storeBox(
   tenant: string,
   id: string,
   options: CreateOptions,
+  ports: TakenPorts,
 ): Promise<BoxRow> {
   const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
   const shape = {
     cpus: options.cpus ?? boxLimits.cpus.default,
     memoryMiB: options.memoryMiB ?? boxLimits.memoryMiB.default,
   };
-  const image = await ctx.images.require(tenant, options.image ?? '', options);
+  const { allowedRegistries } = ctx;
+  const image = await ctx.images.require(tenant, options.image ?? '', { ...options, allowedRegistries });
   const [golden, disk] = await Promise.all([
     ctx.goldens.get(shape),
     ctx.images.disks.get(image.row, diskSizeGb, options),
@@ -69,7 +81,7 @@ async function storeBox(
     heads,
   });
   try {
-    await insertBox(ctx, stored, heads, volumes);
+    await insertBoxWithVolumes(ctx, stored, heads, volumes, ports);
   } catch (error) {
     await ctx.layers.remove(heads.guest.id);
     await ctx.layers.remove(heads.disk.id);
@@ -79,12 +91,11 @@ async function storeBox(
 }
 
 async function bringUp(ctx: EngineContext, row: BoxRow, signal: AbortSignal | undefined): Promise<void> {
+  using _ = ctx.activity.use(row.id);
   await ctx.boxLocks.run(row.id, async () => {
     ctx.activities.set(row.id, 'starting');
     try {
-      await startBox(ctx, row);
-      if (signal?.aborted) throw new CryoboxError('cancelled', 'the creation of the box was cancelled');
-      armTimers(ctx, row);
+      await startBox(ctx, row, signal);
     } catch (error) {
       await removeBox(ctx, row);
       throw error;
@@ -135,11 +146,15 @@ function newRow(facts: RowFacts): BoxRow {
 function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {
   return {
     env: { ...image.env, ...options.env },
+    ownEnv: ownEnvOf(options.env),
+    hostname: options.hostname,
+    imageAsked: options.image,
     workingDir: options.workingDir ?? (image.workingDir || '/'),
     user: options.user ?? image.user,
     entrypoint: options.entrypoint ?? image.entrypoint,
     cmd: options.cmd ?? image.cmd,
-    network: { outbound: options.network?.outbound ?? 'enabled' },
+    main: mainOf(options, image),
+    network: normalNetwork(options.network),
     capabilities: options.capabilities ?? {},
     volumes: options.volumes ?? [],
   };

@@ -1,38 +1,60 @@
-import type { BoxActivity, BoxInfo, BoxStatus, StageTimes } from '../../api/index.js';
-import type { BoxRow, Database } from '../../store/index.js';
-import type { LayerFiles } from '../layer-files.js';
-import type { LiveBoxes } from '../live.js';
-import type { BoxConfig } from './config.js';
+import { LRUCache } from 'lru-cache';
+import type {
+  BoxActivity,
+  BoxInfo,
+  BoxStatus,
+  Durability,
+  MainInfo,
+  PublishedPort,
+  StageTimes,
+} from '../../api/index.js';
+import {
+  type BoxQuery,
+  type BoxRow,
+  type BoxStamp,
+  type Database,
+  findBoxes,
+  listBoxStamps,
+  memoryBytes,
+  stampColumns,
+} from '../../store/index.js';
+import type { LayerFiles } from '../layers/layer-files.js';
+import { fullDiskFailure } from '../machines/disk-room.js';
+import { hostnameOf } from '../machines/identity.js';
+import type { LiveBoxes } from '../machines/live.js';
+import { type BoxConfig, parseConfig } from '../record/config.js';
 
 /** Boxes at rest that are remembered; one takes about 2 KiB. */
 const maxRemembered = 10_000;
-/** Rows asked for by id in one query; SQLite takes 32,766 parameters at most. */
-const maxIdsOfQuery = 1000;
-
-/** What tells that a box at rest, its files included, is as it was: nothing writes a head that has no machine. */
-const stampColumns = ['id', 'status', 'updated_at', 'guest_head', 'disk_head', 'memory_id'] as const;
-type Stamp = Pick<BoxRow, (typeof stampColumns)[number]>;
+/** Texts of JSON whose values are remembered: boxes of one image, and clones, have the same. */
+const maxTexts = 1_000;
 
 interface InfoNeeds {
   readonly db: Database;
   readonly layers: LayerFiles;
   readonly live: LiveBoxes;
   readonly activities: ReadonlyMap<string, BoxActivity>;
+  /** How safe a box is, from its stamp. */
+  durabilityOf(stamp: BoxStamp, hasVolumes: boolean): Durability;
+  /** When a box was last used, as far as this engine has seen it, in milliseconds since 1970. */
+  lastUsedAt(boxId: string): number | undefined;
+  portsOf(boxId: string): PublishedPort[];
 }
 
 interface Remembered {
-  readonly stamp: Stamp;
+  readonly stamp: BoxStamp;
   readonly info: BoxInfo;
 }
 
 /**
  * Boxes as users see them. A box at rest is read, parsed and measured once after each change, and its `BoxInfo`, which
- * is frozen, given again and again: a list of a thousand boxes asks the database for six columns of each, and the
+ * is frozen, given again and again: a list of a thousand boxes asks the database for a few columns of each, and the
  * file system for nothing.
  */
 export class BoxInfos {
   readonly #needs: InfoNeeds;
-  readonly #atRest = new Map<string, Remembered>();
+  readonly #atRest = new LRUCache<string, Remembered>({ max: maxRemembered });
+  readonly #parsed = new LRUCache<string, object>({ max: maxTexts });
 
   constructor(needs: InfoNeeds) {
     this.#needs = needs;
@@ -40,19 +62,19 @@ export class BoxInfos {
 
   /** One box. */
   async of(row: BoxRow): Promise<BoxInfo> {
-    const memoryBytes = (await this.#memoryBytes([row])).get(row.id) ?? 0;
-    return this.#recall(row, memoryBytes) ?? (await this.#read(row, memoryBytes));
+    const bytes = (await this.#memoryBytes([row])).get(row.id) ?? 0;
+    return this.#recall(row, bytes) ?? (await this.#read(row, bytes));
   }
 
-  /** The boxes of a tenant, oldest first. */
-  async list(tenant: string, status: BoxStatus | undefined): Promise<BoxInfo[]> {
-    let query = this.#needs.db.selectFrom('boxes').select(stampColumns).where('tenant', '=', tenant);
-    if (status) query = query.where('status', '=', status);
-    const stamps = await query.orderBy('created_at').orderBy('id').execute();
-    const memoryBytes = await this.#memoryBytes(stamps);
-    const bytesOf = (id: string): number => memoryBytes.get(id) ?? 0;
+  /** The boxes of a tenant that are asked for, newest first. */
+  async list(tenant: string, query: BoxQuery): Promise<BoxInfo[]> {
+    const { db } = this.#needs;
+    const stamps = await listBoxStamps(db, tenant, query);
+    const bytes = await this.#memoryBytes(stamps);
+    const bytesOf = (id: string): number => bytes.get(id) ?? 0;
     const known = stamps.map((stamp) => this.#recall(stamp, bytesOf(stamp.id)));
-    const rows = await this.#rows(stamps.filter((_, i) => known[i] === undefined).map(({ id }) => id));
+    const unknown = stamps.filter((_, i) => known[i] === undefined).map(({ id }) => id);
+    const rows = unknown.length === 0 ? [] : await findBoxes(db, tenant, unknown);
     const read = await Promise.all(rows.map((row) => this.#read(row, bytesOf(row.id))));
     const byId = new Map(read.map((info) => [info.id, info]));
     // One that went meanwhile is left out.
@@ -60,11 +82,13 @@ export class BoxInfos {
   }
 
   /** What is remembered of a box, if it is at rest and has not changed. */
-  #recall(stamp: Stamp, memoryBytes: number): BoxInfo | undefined {
+  #recall(stamp: BoxStamp, memoryBytes: number): BoxInfo | undefined {
     if (this.#isAtWork(stamp.id)) return undefined;
     const known = this.#atRest.get(stamp.id);
     if (!known || known.info.storage.memoryBytes !== memoryBytes) return undefined;
-    return stampColumns.every((column) => known.stamp[column] === stamp[column]) ? known.info : undefined;
+    if (!stampColumns.every((column) => known.stamp[column] === stamp[column])) return undefined;
+    const durability = this.#needs.durabilityOf(stamp, known.info.volumes.length > 0);
+    return known.info.durability === durability ? known.info : undefined;
   }
 
   async #read(row: BoxRow, memoryBytes: number): Promise<BoxInfo> {
@@ -85,50 +109,41 @@ export class BoxInfos {
   }
 
   #remember(row: BoxRow, info: BoxInfo): void {
-    const { id, status, updated_at, guest_head, disk_head, memory_id } = row;
-    const stamp = { id, status, updated_at, guest_head, disk_head, memory_id };
+    const { id, status, updated_at, last_active_at, guest_head, disk_head, memory_id } = row;
+    const { failure, record_version } = row;
+    const heads = { guest_head, disk_head, memory_id };
+    const stamp = { id, status, updated_at, last_active_at, ...heads, failure, record_version };
     this.#atRest.set(id, { stamp, info: deeplyFrozen(info) });
-    if (this.#atRest.size <= maxRemembered) return;
-    for (const oldest of this.#atRest.keys()) {
-      this.#atRest.delete(oldest);
-      break;
-    }
   }
 
-  async #rows(ids: readonly string[]): Promise<BoxRow[]> {
-    const rows: BoxRow[] = [];
-    for (let at = 0; at < ids.length; at += maxIdsOfQuery) {
-      const some = ids.slice(at, at + maxIdsOfQuery);
-      rows.push(...(await this.#needs.db.selectFrom('boxes').selectAll().where('id', 'in', some).execute()));
-    }
-    return rows;
+  /** The value of a text of JSON, frozen: parsing and freezing it takes longer than reading the row does. */
+  #parse(text: string, read: (text: string) => object = JSON.parse): object {
+    const known = this.#parsed.get(text);
+    if (known) return known;
+    const value = deeplyFrozen(read(text));
+    this.#parsed.set(text, value);
+    return value;
   }
 
   /** Bytes that the memories of paused boxes take beyond what they were restored from; other boxes are left out. */
-  async #memoryBytes(boxes: readonly Stamp[]): Promise<Map<string, number>> {
+  async #memoryBytes(boxes: readonly BoxStamp[]): Promise<Map<string, number>> {
     const paused = boxes.filter(({ memory_id }) => memory_id !== null);
-    const bytes = new Map<string, number>();
-    for (let at = 0; at < paused.length; at += maxIdsOfQuery) {
-      const some = paused.slice(at, at + maxIdsOfQuery);
-      const sizes = await this.#needs.db
-        .selectFrom('memories')
-        .innerJoin('layers as pages', 'pages.id', 'memories.layer_id')
-        .innerJoin('layers as state', 'state.id', 'memories.state_layer')
-        .select(['memories.id', 'pages.size_bytes as page_bytes', 'state.size_bytes as state_bytes'])
-        .where(
-          'memories.id',
-          'in',
-          some.map(({ memory_id }) => memory_id ?? ''),
-        )
-        .execute();
-      const byMemory = new Map(sizes.map((it) => [it.id, it.page_bytes + it.state_bytes]));
-      for (const { id, memory_id } of some) bytes.set(id, byMemory.get(memory_id ?? '') ?? 0);
-    }
-    return bytes;
+    if (paused.length === 0) return new Map();
+    const sizes = await memoryBytes(
+      this.#needs.db,
+      paused.flatMap(({ memory_id }) => memory_id ?? []),
+    );
+    return new Map(paused.map(({ id, memory_id }) => [id, sizes.get(memory_id ?? '') ?? 0]));
   }
 
   #infoOf(row: BoxRow, storage: BoxInfo['storage']): BoxInfo {
-    const { live: boxes, activities } = this.#needs;
+    const { live: boxes, activities, lastUsedAt, portsOf } = this.#needs;
+    const {
+      ownEnv: _,
+      imageAsked = row.image,
+      main,
+      ...config
+    } = this.#parse(row.config, parseConfig) as BoxConfig;
     const live = boxes.get(row.id);
     return {
       id: row.id,
@@ -137,30 +152,41 @@ export class BoxInfos {
       operation: activities.get(row.id) ?? null,
       createdAt: new Date(row.created_at),
       updatedAt: new Date(row.updated_at),
-      image: row.image,
+      lastActivityAt: new Date(Math.max(row.last_active_at, lastUsedAt(row.id) ?? 0)),
+      image: imageAsked,
       template: row.template,
       cpus: row.cpus,
       memoryMiB: row.memory_mib,
       diskSizeGb: row.disk_size_gb,
-      ...(JSON.parse(row.config) as BoxConfig),
-      labels: JSON.parse(row.labels) as Record<string, string>,
+      ...config,
+      hostname: hostnameOf(row, config),
+      main: main ? { command: main.argv, tty: main.tty, ...exitOf(row) } : null,
+      labels: this.#parse(row.labels) as BoxInfo['labels'],
       autoStop: row.auto_stop,
       autoStopAction: row.auto_stop_action as BoxInfo['autoStopAction'],
       autoDelete: row.auto_delete,
       autoResume: row.auto_resume === 1,
       detach: row.detach === 1,
+      ports: portsOf(row.id),
       pid: live?.machine.process.pid ?? null,
       run: live?.run ?? null,
-      failure: row.failure,
-      stages: JSON.parse(row.stages) as StageTimes,
+      failure: live?.disks.isWaiting ? fullDiskFailure : row.failure,
+      stages: this.#parse(row.stages) as StageTimes,
+      durability: this.#needs.durabilityOf(row, config.volumes.length > 0),
       storage,
     };
   }
 }
 
+function exitOf({ main_exit }: BoxRow): Pick<MainInfo, 'exitCode' | 'signal'> {
+  if (main_exit === null) return { exitCode: null, signal: null };
+  return JSON.parse(main_exit) as Pick<MainInfo, 'exitCode' | 'signal'>;
+}
+
 function deeplyFrozen<T extends object>(value: T): T {
   for (const part of Object.values(value)) {
-    if (typeof part === 'object' && part !== null && !(part instanceof Date)) deeplyFrozen(part);
+    if (typeof part !== 'object' || part === null || part instanceof Date) continue;
+    if (!Object.isFrozen(part)) deeplyFrozen(part);
   }
   return Object.freeze(value);
 }

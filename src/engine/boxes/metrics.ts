@@ -1,8 +1,8 @@
 import type { BoxMetrics, StageTimes } from '../../api/index.js';
 import type { GuestMetrics } from '../../guest/index.js';
-import type { EngineContext } from '../context.js';
-import type { LiveBox } from '../live.js';
-import { requireRow } from './rows.js';
+import type { LiveBox } from '../machines/live.js';
+import { requireRow } from '../record/rows.js';
+import type { EngineContext } from './context.js';
 
 /** Counters of a box, and what its guest says of itself when it runs. */
 export async function boxMetrics(ctx: EngineContext, boxId: string): Promise<BoxMetrics> {

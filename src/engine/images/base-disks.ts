@@ -2,17 +2,17 @@ import type { ProgressOptions } from '../../api/index.js';
 import type { Logger } from '../../base/log.js';
 import { KeyedMutex } from '../../base/mutex.js';
 import { CryoboxError } from '../../errors.js';
+import { buildBaseDisk, defaultImageLimits, type LayerSource } from '../../formats/oci/index.js';
+import { type BlobStore, type Image, layerSources, loadImage } from '../../image/index.js';
 import {
-  type BlobStore,
-  buildBaseDisk,
-  defaultImageLimits,
-  type Image,
-  type LayerSource,
-  layerSources,
-  loadImage,
-} from '../../image/index.js';
-import { type Database, type GroupCommit, hold, type ImageRow, type LayerRow } from '../../store/index.js';
-import type { LayerFiles } from '../layer-files.js';
+  type Database,
+  findImageDisk,
+  type GroupCommit,
+  type ImageRow,
+  insertImageDisk,
+  type LayerRow,
+} from '../../store/index.js';
+import type { LayerFiles } from '../layers/layer-files.js';
 
 const bytesPerGb = 1024 ** 3;
 
@@ -72,27 +72,18 @@ export class BaseDisks {
     load: () => Promise<Content>,
     options: ProgressOptions,
   ): Promise<LayerRow> {
-    const known = await this.#find(manifestDigest, sizeGb);
+    const { db } = this.#needs;
+    const known = await findImageDisk(db, { manifestDigest, sizeGb });
     if (known) return known;
     const { signal } = options;
     let isMyTurn = false;
     const built = this.#building.run(`${manifestDigest}/${sizeGb}`, async () => {
       isMyTurn = true;
       if (signal?.aborted) throw gaveUp(signal);
-      return (await this.#find(manifestDigest, sizeGb)) ?? (await this.#build(sizeGb, await load(), options));
+      const made = await findImageDisk(db, { manifestDigest, sizeGb });
+      return made ?? (await this.#build(sizeGb, await load(), options));
     });
     return signal ? await unlessAborted(built, signal, () => !isMyTurn) : await built;
-  }
-
-  /** The stored base disk, if there is one. */
-  async #find(manifestDigest: string, sizeGb: number): Promise<LayerRow | undefined> {
-    return await this.#needs.db
-      .selectFrom('image_disks')
-      .innerJoin('layers', 'layers.id', 'image_disks.layer_id')
-      .selectAll('layers')
-      .where('manifest_digest', '=', manifestDigest)
-      .where('size_gb', '=', sizeGb)
-      .executeTakeFirst();
   }
 
   async #build(sizeGb: number, { image, layers }: Content, options: ProgressOptions): Promise<LayerRow> {
@@ -115,12 +106,7 @@ export class BaseDisks {
   async #publish(layer: LayerRow, manifestDigest: string, sizeGb: number): Promise<LayerRow> {
     const { layers, commits } = this.#needs;
     const sealed = { ...layer, size_bytes: await layers.seal(layer.id) };
-    await commits.run(async (tx) => {
-      await tx.insertInto('layers').values(sealed).execute();
-      const disk = { manifest_digest: manifestDigest, size_gb: sizeGb, layer_id: sealed.id };
-      await tx.insertInto('image_disks').values(disk).execute();
-      await hold(tx, `image:${manifestDigest}`, [sealed.id]);
-    });
+    await commits.run((tx) => insertImageDisk(tx, { manifestDigest, sizeGb }, sealed));
     return sealed;
   }
 }

@@ -3,7 +3,14 @@ import type { GcResult } from '../../api/index.js';
 import type { Logger } from '../../base/log.js';
 import { messageOf } from '../../errors.js';
 import type { BlobStore } from '../../image/index.js';
-import { type Database, type GroupCommit, type ImageRow, release } from '../../store/index.js';
+import {
+  type Database,
+  deleteImageDisks,
+  type GroupCommit,
+  type ImageRow,
+  manifestsWithDisk,
+  neededByImages,
+} from '../../store/index.js';
 
 /** A file's time is that of the kernel's last tick, which may be before the clock's. */
 const clockSlackMs = 50;
@@ -118,13 +125,9 @@ export class ImageContents {
   /** Boxes hold the base disks they stand on themselves. */
   async #releaseDisks(named: ReadonlySet<string>): Promise<void> {
     const { db, commits } = this.#needs;
-    const disks = await db.selectFrom('image_disks').select('manifest_digest').distinct().execute();
-    const unnamed = disks.map((disk) => disk.manifest_digest).filter((digest) => !named.has(digest));
+    const unnamed = (await manifestsWithDisk(db)).filter((digest) => !named.has(digest));
     if (unnamed.length === 0) return;
-    await commits.run(async (tx) => {
-      await tx.deleteFrom('image_disks').where('manifest_digest', 'in', unnamed).execute();
-      for (const digest of unnamed) await release(tx, `image:${digest}`);
-    });
+    await commits.run((tx) => deleteImageDisks(tx, unnamed));
   }
 }
 
@@ -135,6 +138,5 @@ export function blobsOf(row: Pick<ImageRow, 'manifest_digest' | 'config_digest' 
 }
 
 async function namedBlobs(db: Database): Promise<Set<string>> {
-  const rows = await db.selectFrom('images').select(['manifest_digest', 'config_digest', 'layers']).execute();
-  return new Set(rows.flatMap(blobsOf));
+  return new Set((await neededByImages(db)).flatMap(blobsOf));
 }

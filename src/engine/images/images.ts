@@ -6,26 +6,36 @@ import type {
   ProgressOptions,
   PullOptions,
   PullResult,
+  RemoveImageOptions,
 } from '../../api/index.js';
+import { throwIfCancelled } from '../../base/abort.js';
 import { CryoboxError } from '../../errors.js';
-import type { ImageRow } from '../../store/index.js';
-import type { EngineContext } from '../context.js';
-import { tell } from '../events.js';
+import { parseName, shortRepository } from '../../formats/oci/index.js';
+import {
+  boxesOfImage,
+  deleteImage,
+  type ImageRow,
+  listImages,
+  listImagesOfRepository,
+} from '../../store/index.js';
+import { tell } from '../core/events.js';
 import { blobsOf } from './contents.js';
+import type { ImagesContext } from './context.js';
 import { noImage } from './store.js';
 
 /** The images of one tenant. */
 export class EngineImages implements Images {
-  readonly #ctx: EngineContext;
+  readonly #ctx: ImagesContext;
   readonly #tenant: string;
 
-  constructor(ctx: EngineContext, tenant: string) {
+  constructor(ctx: ImagesContext, tenant: string) {
     this.#ctx = ctx;
     this.#tenant = tenant;
   }
 
   async pull(reference: string, options: PullOptions = {}): Promise<PullResult> {
-    return this.#told(await this.#ctx.images.pull(this.#tenant, reference, options));
+    const { images, allowedRegistries } = this.#ctx;
+    return this.#told(await images.pull(this.#tenant, reference, { ...options, allowedRegistries }));
   }
 
   async import(
@@ -44,44 +54,65 @@ export class EngineImages implements Images {
     return result;
   }
 
-  async list(): Promise<ImageInfo[]> {
-    const rows = await this.#ctx.db
-      .selectFrom('images')
-      .selectAll()
-      .where('tenant', '=', this.#tenant)
-      .orderBy('reference')
-      .execute();
-    return rows.map(infoOf);
+  async list({ signal }: CallOptions = {}): Promise<ImageInfo[]> {
+    throwIfCancelled(signal, 'the listing of images');
+    return (await listImages(this.#ctx.db, this.#tenant)).map(infoOf);
   }
 
-  async get(reference: string): Promise<ImageInfo | null> {
+  async get(reference: string, { signal }: CallOptions = {}): Promise<ImageInfo | null> {
+    throwIfCancelled(signal, 'the look-up of an image');
     const image = await this.#ctx.images.find(this.#tenant, reference);
     return image ? infoOf(image.row) : null;
   }
 
-  async remove(reference: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
-    const image = await this.#ctx.images.find(this.#tenant, reference);
-    if (!image) {
-      throw noImage(reference);
-    }
-    const users = await this.#boxesOf(image.row);
-    if (users.length > 0 && options.force !== true) {
-      throw new CryoboxError('invalid_state', `${image.row.reference} is used by ${users.join(', ')}`, {
-        hint: 'Remove the boxes first, or remove the image by force: the boxes keep their layers.',
-        details: { boxes: users },
-      });
-    }
-    await this.#drop(image.row);
+  async named(name: string, { signal }: CallOptions = {}): Promise<ImageInfo[]> {
+    throwIfCancelled(signal, 'the look-up of images');
+    return (await this.#rowsOf(name)).map(infoOf);
   }
 
-  async prune(): Promise<string[]> {
+  async alias(name: string, tag: string, digest: string, { signal }: CallOptions = {}): Promise<ImageInfo> {
+    throwIfCancelled(signal, 'the naming of an image');
+    const source = (await this.#rowsOf(name)).find(
+      (row) => row.manifest_digest === digest || row.config_digest === digest,
+    );
+    if (!source) throw noImage(`${name}@${digest}`);
+    const row = await this.#ctx.images.alias(source, tag);
+    tell(this.#ctx, { tenant: this.#tenant, kind: 'image', id: row.reference, change: 'arrived' });
+    return infoOf(row);
+  }
+
+  async remove(reference: string, options: RemoveImageOptions = {}): Promise<void> {
+    throwIfCancelled(options.signal, 'the removal of an image');
+    const rows = options.allTags ? await this.#rowsOf(reference) : await this.#rowOf(reference);
+    if (rows.length === 0) throw noImage(reference);
+    if (options.force !== true) for (const row of rows) await this.#refuseUsed(row);
+    for (const row of rows) await this.#drop(row);
+  }
+
+  async #rowOf(reference: string): Promise<ImageRow[]> {
+    const image = await this.#ctx.images.find(this.#tenant, reference);
+    return image ? [image.row] : [];
+  }
+
+  /** Images of a name without tag, the newest first. */
+  async #rowsOf(name: string): Promise<ImageRow[]> {
+    const repository = shortRepository(parseName(name));
+    return await listImagesOfRepository(this.#ctx.db, this.#tenant, repository);
+  }
+
+  async #refuseUsed(row: ImageRow): Promise<void> {
+    const users = await this.#boxesOf(row);
+    if (users.length === 0) return;
+    throw new CryoboxError('invalid_state', `${row.reference} is used by ${users.join(', ')}`, {
+      hint: 'Remove the boxes first, or remove the image by force: the boxes keep their layers.',
+      details: { boxes: users },
+    });
+  }
+
+  async prune({ signal }: CallOptions = {}): Promise<string[]> {
     const removed: string[] = [];
-    const rows = await this.#ctx.db
-      .selectFrom('images')
-      .selectAll()
-      .where('tenant', '=', this.#tenant)
-      .execute();
-    for (const row of rows) {
+    for (const row of await listImages(this.#ctx.db, this.#tenant)) {
+      throwIfCancelled(signal, 'the removal of images');
       if ((await this.#boxesOf(row)).length > 0) continue;
       await this.#drop(row);
       removed.push(row.reference);
@@ -90,19 +121,14 @@ export class EngineImages implements Images {
   }
 
   async #boxesOf(row: ImageRow): Promise<string[]> {
-    const boxes = await this.#ctx.db
-      .selectFrom('boxes')
-      .select(['id', 'name'])
-      .where('tenant', '=', this.#tenant)
-      .where('image', '=', row.reference)
-      .execute();
+    const boxes = await boxesOfImage(this.#ctx.db, this.#tenant, row.reference);
     return boxes.map(({ id, name }) => name ?? id);
   }
 
   /** The reference goes; disks and blobs go with the last reference to them. Boxes hold what they read. */
   async #drop(row: ImageRow): Promise<void> {
     const { commits, gc, images } = this.#ctx;
-    await commits.run((tx) => tx.deleteFrom('images').where('id', '=', row.id).execute());
+    await commits.run((tx) => deleteImage(tx, row.id));
     await images.contents.discard(blobsOf(row));
     tell(this.#ctx, { tenant: this.#tenant, kind: 'image', id: row.reference, change: 'removed' });
     gc.soon();

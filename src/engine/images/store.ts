@@ -1,27 +1,39 @@
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import type { BuildOptions, CallOptions, ProgressOptions, PullOptions, PullResult } from '../../api/index.js';
 import { newId } from '../../base/ids.js';
 import type { Logger } from '../../base/log.js';
 import { CryoboxError, isCryoboxError } from '../../errors.js';
 import {
-  BlobStore,
-  buildDebianImage,
   formatReference,
-  type Image,
   type ImageConfig,
-  importImage,
+  parsePlatform,
+  parseReference,
+  shortRepository,
+} from '../../formats/oci/index.js';
+import { BlobStore, buildDebianImage, debianContents, type Image, importImage } from '../../image/index.js';
+import {
   Puller,
   type PullProgress,
   type PullRegistry,
-  parsePlatform,
-  parseReference,
   pullToDisk,
+  type Reach,
+  type RegistrySettings,
   readRegistrySettings,
-  shortRepository,
-} from '../../image/index.js';
-import type { Database, GroupCommit, ImageRow } from '../../store/index.js';
-import type { HomePaths } from '../home.js';
-import type { LayerFiles } from '../layer-files.js';
+} from '../../registry/index.js';
+import {
+  type Database,
+  findImage,
+  findImageByDigest,
+  type GroupCommit,
+  type ImageRow,
+  insertImage,
+  isUniqueViolation,
+  putImage,
+} from '../../store/index.js';
+import type { HomePaths } from '../core/home.js';
+import type { Limits } from '../core/limits.js';
+import type { LayerFiles } from '../layers/layer-files.js';
+import type { Scratch } from '../layers/scratch.js';
 import { BaseDisks, largestBaseGb } from './base-disks.js';
 import { blobsOf, ImageContents } from './contents.js';
 
@@ -34,7 +46,15 @@ interface ImageNeeds {
   readonly db: Database;
   readonly commits: GroupCommit;
   readonly layers: LayerFiles;
+  readonly limits: Limits;
+  readonly scratch: Scratch;
   readonly logger: Logger;
+}
+
+/** What a caller that is no user of this host may have asked. */
+export interface PullLimits {
+  /** Registries that need not be on the public internet, beside those of the home's settings. Absent: all. */
+  readonly allowedRegistries?: readonly string[];
 }
 
 /** An image of a tenant, ready to make boxes from. */
@@ -49,7 +69,6 @@ export class ImageStore {
   readonly disks: BaseDisks;
   readonly #blobs: BlobStore;
   readonly #needs: ImageNeeds;
-  readonly #scratch: string;
   readonly #puller: Puller;
   readonly #closing = new AbortController();
   readonly #underWay = new Set<Promise<unknown>>();
@@ -61,7 +80,6 @@ export class ImageStore {
     const blobs = this.#blobs;
     this.contents = new ImageContents({ ...needs, blobs, folder: basename(paths.images) });
     this.disks = new BaseDisks({ ...needs, blobs });
-    this.#scratch = join(paths.scratch, 'images');
     this.#puller = new Puller({ store: blobs });
   }
 
@@ -74,19 +92,20 @@ export class ImageStore {
 
   /** Finds an image of a tenant by reference, or by the digest of its configuration, also the begin of its hex digits. */
   async find(tenant: string, reference: string): Promise<StoredImage | undefined> {
-    const images = this.#needs.db.selectFrom('images').selectAll().where('tenant', '=', tenant);
+    const { db } = this.#needs;
     const isId = idPattern.test(reference);
-    const byName = isId
-      ? undefined
-      : await images.where('reference', '=', formatReference(parseReference(reference))).executeTakeFirst();
+    const byName = isId ? undefined : await findImage(db, tenant, formatReference(parseReference(reference)));
     const hex = byName ? undefined : shortIdPattern.exec(reference)?.[1];
-    const row =
-      byName ?? (hex && (await images.where('config_digest', 'like', `sha256:${hex}%`).executeTakeFirst()));
+    const row = byName ?? (hex && (await findImageByDigest(db, tenant, `sha256:${hex}`)));
     return row ? { row, config: JSON.parse(row.config) as ImageConfig } : undefined;
   }
 
   /** The image a new box is made of; one that is not here is pulled. Throws `image_not_found` and what a pull throws. */
-  async require(tenant: string, reference: string, options: ProgressOptions): Promise<StoredImage> {
+  async require(
+    tenant: string,
+    reference: string,
+    options: ProgressOptions & PullLimits,
+  ): Promise<StoredImage> {
     const here = await this.find(tenant, reference);
     if (here) return here;
     if (idPattern.test(reference)) throw noImage(reference);
@@ -101,17 +120,19 @@ export class ImageStore {
   }
 
   /** Brings an image from its registry, its base disk made while the layers arrive. */
-  async pull(tenant: string, reference: string, options: PullOptions): Promise<PullResult> {
+  async pull(tenant: string, reference: string, options: PullOptions & PullLimits): Promise<PullResult> {
     const parsed = parseReference(reference);
     const { pullPolicy = 'always' } = options;
     const here = pullPolicy === 'always' ? undefined : await this.find(tenant, reference);
     if (here) return resultOf(here.row);
     if (pullPolicy === 'never') throw noImage(reference);
-    const settings = (await readRegistrySettings(this.#needs.paths.registries))[parsed.registry];
+    const known = await readRegistrySettings(this.#needs.paths.registries);
+    const settings = known[parsed.registry];
     const request = {
       reference: parsed,
       platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
       registry: registryOf(tenant, settings, options),
+      reach: reachOf(known, options),
       onProgress: (progress: PullProgress) => options.onProgress?.(asProgress(progress)),
     };
     return await this.#arrive(options, async (signal) => {
@@ -137,6 +158,24 @@ export class ImageStore {
     });
   }
 
+  /** Gives an image one more tag of its name. Throws `invalid_argument`, `already_exists`. */
+  async alias(source: ImageRow, tag: string): Promise<ImageRow> {
+    const { registry, repository } = parseReference(source.reference);
+    const named = parseReference(`${registry}/${repository}:${tag}`);
+    const reference = formatReference(named);
+    const row = { ...source, id: newId('img'), reference, tag: named.tag ?? '', cached_at: Date.now() };
+    try {
+      await this.#needs.commits.run((tx) => insertImage(tx, row));
+    } catch (error) {
+      if (!isUniqueViolation(error)) throw error;
+      throw new CryoboxError('already_exists', `there is an image ${reference} already`, {
+        hint: 'Choose another tag, or remove that one first.',
+        details: { image: reference },
+      });
+    }
+    return row;
+  }
+
   /** Copies an image from the host's files. */
   async import(
     tenant: string,
@@ -145,10 +184,11 @@ export class ImageStore {
   ): Promise<PullResult> {
     if (options.reference !== undefined) parseReference(options.reference);
     return await this.#make(tenant, options, async (signal) => {
+      await using scratch = await this.#needs.scratch.take();
       const image = await importImage({
         source: path,
         store: this.#blobs,
-        scratchDirectory: this.#scratch,
+        scratchDirectory: scratch.path,
         signal,
         onProgress: (progress) => options.onProgress?.(asProgress(progress)),
       });
@@ -163,12 +203,13 @@ export class ImageStore {
   /** Builds an image from Debian packages. */
   async build(tenant: string, name: string, options: BuildOptions): Promise<PullResult> {
     parseReference(name);
+    const contents = debianContents(options);
     return await this.#make(tenant, options, async (signal) => {
+      await using scratch = await this.#needs.scratch.take();
       const image = await buildDebianImage({
-        suite: options.fromDebian,
-        packages: options.packages ?? [],
+        ...contents,
         store: this.#blobs,
-        scratchDirectory: this.#scratch,
+        scratchDirectory: scratch.path,
         signal,
         onProgress: (message) => options.onProgress?.({ stage: message, doneBytes: 0 }),
       });
@@ -180,7 +221,12 @@ export class ImageStore {
   async #publish(tenant: string, name: string, image: Image): Promise<PullResult> {
     const parsed = parseReference(name);
     const reference = formatReference(parsed);
-    const facts = {
+    const row: ImageRow = {
+      id: newId('img'),
+      tenant,
+      reference,
+      repository: shortRepository(parsed),
+      tag: parsed.tag ?? '',
       manifest_digest: image.manifestDigest,
       config_digest: image.configDigest,
       config: JSON.stringify(image.config),
@@ -188,31 +234,11 @@ export class ImageStore {
       size_bytes: image.sizeBytes,
       cached_at: Date.now(),
     };
-    const row = {
-      id: newId('img'),
-      tenant,
-      reference,
-      repository: shortRepository(parsed),
-      tag: parsed.tag ?? '',
-    };
-    const before = await this.#needs.commits.run(async (tx) => {
-      const old = await tx
-        .selectFrom('images')
-        .selectAll()
-        .where('tenant', '=', tenant)
-        .where('reference', '=', reference)
-        .executeTakeFirst();
-      await tx
-        .insertInto('images')
-        .values({ ...row, ...facts })
-        .onConflict((c) => c.columns(['tenant', 'reference']).doUpdateSet(facts))
-        .execute();
-      return old;
-    });
-    if (before && before.manifest_digest !== facts.manifest_digest) {
+    const before = await this.#needs.commits.run((tx) => putImage(tx, row));
+    if (before && before.manifest_digest !== row.manifest_digest) {
       await this.contents.discard(blobsOf(before));
     }
-    return resultOf({ ...row, ...facts });
+    return resultOf(row);
   }
 
   /** Makes an image from what is on this host, disk and all; when that fails, nothing of it stays. */
@@ -235,8 +261,9 @@ export class ImageStore {
     });
   }
 
-  /** Runs what brings an image, until the caller cancels it or the engine closes. */
+  /** Runs what brings an image, until the caller cancels it or the engine closes. Throws `resource_exhausted`. */
   async #arrive<T>({ signal }: CallOptions, task: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    await this.#needs.limits.admitWriting();
     const either = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
     const arriving = this.contents.arrive(() => task(either));
     this.#underWay.add(arriving);
@@ -251,8 +278,17 @@ export class ImageStore {
 /** The error of a reference or id that names no image of the tenant. */
 export function noImage(reference: string): CryoboxError {
   return new CryoboxError('image_not_found', `there is no image ${JSON.stringify(reference)} here`, {
+    hint: howToMake(reference),
     details: { image: reference },
   });
+}
+
+/** What brings an image: a name without a registry may be meant for one that is made here. */
+function howToMake(reference: string): string {
+  const name = /^([a-z0-9._-]+)(:latest)?$/.exec(reference)?.[1];
+  const all = '`npx cryobox images ls` shows what is here.';
+  if (name === undefined) return `\`npx cryobox pull ${reference}\` pulls it; ${all}`;
+  return `\`npx cryobox images build ${name} --packages python3\` makes one with Python; ${all}`;
 }
 
 /** Says of a pull that nobody asked for by name why it was tried. */
@@ -260,7 +296,9 @@ function notHereAnd(reference: string, error: unknown): unknown {
   if (!isCryoboxError(error) || isCryoboxError(error, 'cancelled')) return error;
   const { code, message, hint, details } = error;
   const text = `there is no image ${JSON.stringify(reference)} here, and it cannot be pulled: ${message}`;
-  return new CryoboxError(code, text, { cause: error, hint, details });
+  const isBare = /^[a-z0-9._-]+(:latest)?$/.test(reference);
+  const more = isBare ? `${howToMake(reference)} ${hint}` : hint;
+  return new CryoboxError(code, text, { cause: error, hint: more, details });
 }
 
 function digestsOf({ manifestDigest, configDigest, layers }: Image): string[] {
@@ -277,6 +315,16 @@ function resultOf(
     layerCount: (JSON.parse(row.layers) as unknown[]).length,
     sizeBytes: row.size_bytes,
   };
+}
+
+/** Registries and mirrors that the home's settings name may be asked by everybody: the owner has named them. */
+function reachOf(
+  known: Readonly<Record<string, RegistrySettings>>,
+  { allowedRegistries }: PullLimits,
+): Reach {
+  const mirrors = Object.values(known).flatMap((settings) => settings.mirrors ?? []);
+  const named = [...Object.keys(known), ...mirrors.map((mirror) => mirror.replace(/^https?:\/\/|\/$/g, ''))];
+  return { isOwner: allowedRegistries === undefined, allowed: [...named, ...(allowedRegistries ?? [])] };
 }
 
 /** What docker is logged in to on this host is the owner's: other tenants bring credentials of their own. */

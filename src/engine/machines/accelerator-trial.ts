@@ -5,10 +5,11 @@ import { boxLimits } from '../../api/index.js';
 import { silentLogger } from '../../base/log.js';
 import { CryoboxError } from '../../errors.js';
 import { findQemu } from '../../machine/index.js';
-import { prepareAssets } from '../assets.js';
-import { homePaths, prepareHome } from '../home.js';
-import { LayerFiles } from '../layer-files.js';
+import { homePaths } from '../core/home.js';
+import { prepareHome } from '../core/home-directory.js';
+import { LayerFiles } from '../layers/layer-files.js';
 import { chooseAccelerator, knownAccelerator } from './accelerator.js';
+import { prepareAssets } from './assets.js';
 import { buildGolden } from './golden-build.js';
 
 /** Under KVM a boot takes a second; a KVM that cannot run the kernel hangs for ever. */
@@ -35,7 +36,9 @@ export async function tryAccelerator(): Promise<NonNullable<Awaited<ReturnType<t
       accelerator: 'kvm',
       deadlineMs: kvmDeadlineMs,
     } as const;
-    await chooseAccelerator(qemu.version, silentLogger, async () => void (await buildGolden(trial)));
+    await chooseAccelerator(qemu.version, silentLogger, async () => {
+      await buildGolden(trial);
+    });
     const found = await knownAccelerator(qemu.version);
     if (!found) throw new CryoboxError('internal', 'the trial of the accelerator left no record');
     return found;

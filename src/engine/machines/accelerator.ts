@@ -1,10 +1,11 @@
 import { access, constants, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { environmentValue } from '../../base/environment.js';
 import { ifExists, writeFileDurably } from '../../base/files.js';
 import type { Logger } from '../../base/log.js';
-import { CryoboxError, messageOf } from '../../errors.js';
+import { CryoboxError, errnoOf, isCryoboxError, messageOf } from '../../errors.js';
 import { type Accelerator, hostBootId } from '../../machine/index.js';
-import { cacheDirectory } from '../assets.js';
+import { cacheDirectory } from './assets.js';
 
 /** What a trial found, valid for one boot of the host and one QEMU. */
 interface Finding {
@@ -18,8 +19,8 @@ const findingFile = (): string => join(cacheDirectory(), 'accelerator.json');
 
 /** The accelerator `CRYOBOX_ACCELERATOR` asks for, if any. Throws `invalid_argument` when it is neither kvm nor tcg. */
 export function requestedAccelerator(): Accelerator | undefined {
-  const asked = process.env.CRYOBOX_ACCELERATOR;
-  if (asked === undefined || asked === '' || asked === 'auto') return undefined;
+  const asked = environmentValue('CRYOBOX_ACCELERATOR');
+  if (asked === undefined || asked === 'auto') return undefined;
   if (asked === 'kvm' || asked === 'tcg') return asked;
   throw new CryoboxError('invalid_argument', `CRYOBOX_ACCELERATOR must be auto, kvm or tcg, got "${asked}"`);
 }
@@ -35,7 +36,8 @@ export async function knownAccelerator(qemuVersion: string): Promise<Finding | u
 
 /**
  * Chooses by trying: a present `/dev/kvm` proves nothing, on some hosts it opens and then hangs or aborts the guest.
- * `tryKvm` must really boot a machine, with a deadline. What is found is remembered.
+ * `tryKvm` must really boot a machine, with a deadline. What is found is remembered. Throws what `tryKvm` throws when that
+ * is no failure of the machine; nothing is remembered then.
  */
 export async function chooseAccelerator(
   qemuVersion: string,
@@ -62,6 +64,13 @@ async function tryOut(tryKvm: () => Promise<void>): Promise<Pick<Finding, 'accel
     await tryKvm();
     return { accelerator: 'kvm', reason: 'a machine booted under KVM' };
   } catch (error) {
+    // A full disk, or a file that is missing, says nothing of KVM: the next start tries again.
+    if (!isOfTheMachine(error)) throw error;
     return { accelerator: 'tcg', reason: `no machine boots under KVM: ${messageOf(error)}` };
   }
+}
+
+function isOfTheMachine(error: unknown): boolean {
+  if (isCryoboxError(error)) return error.code === 'machine_failed' || error.code === 'timeout';
+  return errnoOf(error) === undefined;
 }

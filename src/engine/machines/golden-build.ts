@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { syncDirectory, syncFile } from '../../base/files.js';
 import { newId } from '../../base/ids.js';
 import { CryoboxError, messageOf } from '../../errors.js';
+import { adoptGolden, readSavedMachine } from '../../formats/pages/index.js';
 import { AgentClient } from '../../guest/index.js';
 import {
   type Accelerator,
@@ -15,11 +16,10 @@ import {
   type QemuBinary,
   saveDeviceState,
 } from '../../machine/index.js';
-import { adoptGolden, readSavedMachine } from '../../memory/index.js';
 import type { LayerRow } from '../../store/index.js';
-import type { GuestAssets } from '../assets.js';
-import type { HomePaths } from '../home.js';
-import type { LayerFiles } from '../layer-files.js';
+import type { HomePaths } from '../core/home.js';
+import type { LayerFiles } from '../layers/layer-files.js';
+import type { GuestAssets } from './assets.js';
 import { buildGuestDisk } from './guest-disk.js';
 
 /** Layers of a golden machine, written and durable, not yet in the database. */
@@ -69,7 +69,11 @@ export async function buildGolden(options: BuildOptions): Promise<GoldenFiles> {
   const guest = layers.newRow({ kind: 'raw', parent_id: null, state: 'sealed', virtual_bytes: 0 });
   try {
     await createRamFile(layers.path(ram.id), ram.virtual_bytes);
-    const virtualBytes = await buildGuestDisk({ path: layers.path(guest.id) });
+    const virtualBytes = await buildGuestDisk({
+      path: layers.path(guest.id),
+      kernelDirectory: options.assets.kernelDirectory,
+      scratch: options.paths.scratch,
+    });
     const frozen = await bootAndFreeze(options, ram, { ...guest, virtual_bytes: virtualBytes });
     await writeFile(layers.path(state.id), frozen.state);
     const saved = await readSavedMachine([frozen.state], ramBlock);
@@ -119,7 +123,7 @@ async function bootAndFreeze(
   const readable = (path: string, name: string): MachineFile => ({ path, name, writable: false });
   const machine = await Machine.launch({
     directory: join(paths.machines, newId('mch')),
-    spec: { shape, accelerator, ram: 'shared-file', outbound: false, boot: bootFiles },
+    spec: { shape, accelerator, ram: 'shared-file', card: 'closed', boot: bootFiles },
     qemuPath: qemu.path,
     user,
     files: [

@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { boxLimits } from '../../api/index.js';
 import type { Logger } from '../../base/log.js';
+import { KeyedMutex } from '../../base/mutex.js';
+import { CryoboxError } from '../../errors.js';
 import {
   type Accelerator,
   deviceListVersion,
@@ -8,11 +11,20 @@ import {
   type QemuBinary,
   qemuArguments,
 } from '../../machine/index.js';
-import { type Database, type GoldenRow, hold, release } from '../../store/index.js';
-import type { GuestAssets } from '../assets.js';
-import type { HomePaths } from '../home.js';
-import type { LayerFiles } from '../layer-files.js';
+import {
+  countGoldens,
+  type Database,
+  deleteGolden,
+  deleteStaleGoldens,
+  findGolden,
+  type GoldenRow,
+  goldensWithoutUse,
+  insertGolden,
+} from '../../store/index.js';
+import type { HomePaths } from '../core/home.js';
+import type { LayerFiles } from '../layers/layer-files.js';
 import { chooseAccelerator } from './accelerator.js';
+import type { GuestAssets } from './assets.js';
 import { buildGolden, type GoldenFiles } from './golden-build.js';
 
 /** A machine booted once for its shape and frozen before it mounts a box's disk. */
@@ -33,7 +45,19 @@ const kvmDeadlineMs = 15_000;
 /** Under emulation a boot takes two to four seconds; a busy host may need far longer. */
 const tcgDeadlineMs = 180_000;
 
+/**
+ * Golden machines of one home: each takes 120 MiB on the disk, one of 64 GiB ten times that, and callers choose the
+ * shapes. Far more than people name; a caller that asks for every size there is stops here.
+ */
+export const defaultMaxGoldens = 32;
+/** Golden machines that nobody uses and that are kept all the same, the last used ones: making one again takes seconds. */
+const maxUnused = 4;
+
 interface GoldenNeeds {
+  /** @default 32 */
+  readonly maxGoldens?: number;
+  /** How long one is left that nobody uses: what comes up, or waits, may still be about to need it. */
+  readonly idleMs: number;
   readonly paths: HomePaths;
   readonly db: Database;
   readonly layers: LayerFiles;
@@ -46,6 +70,9 @@ interface GoldenNeeds {
 export class Goldens {
   readonly #needs: GoldenNeeds;
   readonly #byKey = new Map<string, Promise<Golden>>();
+  /** When each was asked for last, in this process. */
+  readonly #askedAt = new Map<string, number>();
+  readonly #changing = new KeyedMutex();
   #accelerator: Promise<Accelerator> | undefined;
 
   constructor(needs: GoldenNeeds) {
@@ -56,30 +83,53 @@ export class Goldens {
   async get(shape: MachineShape): Promise<Golden> {
     const accelerator = await this.#choose(shape);
     const key = this.#key(shape, accelerator);
+    this.#askedAt.set(key, Date.now());
     return await this.#once(key, () => this.#ensure(key, shape, accelerator));
   }
 
-  /** Forgets golden machines of another QEMU, kernel or agent; what boxes still need of them stays. */
-  async dropStale(): Promise<void> {
-    const { db, qemu, assets } = this.#needs;
-    const stale = await db
-      .selectFrom('goldens')
-      .select('key')
-      .where((q) =>
-        q.or([
-          q('qemu_version', '!=', qemu.version),
-          q('assets_key', '!=', assets.key),
-          q('machine_type', '=', ''),
-          q('devices', '!=', deviceListVersion),
-        ]),
-      )
-      .execute();
-    for (const { key } of stale) {
-      await db.transaction().execute(async (tx) => {
-        await tx.deleteFrom('goldens').where('key', '=', key).execute();
-        await release(tx, `golden:${key}`);
-      });
+  /**
+   * Lets go of golden machines of shapes that nobody has: those not asked for within `minAgeMs`, and all but the last
+   * used few. That of the default shape stays. Returns the layers of what is let go, or would be with `dryRun`.
+   */
+  async collect({ dryRun, minAgeMs }: { dryRun: boolean; minAgeMs: number }): Promise<string[]> {
+    const { db, idleMs } = this.#needs;
+    const unused = (await goldensWithoutUse(db))
+      .filter((row) => row.cpus !== boxLimits.cpus.default || row.memory_mib !== boxLimits.memoryMiB.default)
+      .sort((a, b) => this.#usedAt(b) - this.#usedAt(a));
+    const layers: string[] = [];
+    for (const [at, row] of unused.entries()) {
+      const leftMs = Math.max(idleMs, at < maxUnused ? minAgeMs : 0);
+      const isDue = (): boolean => Date.now() - this.#usedAt(row) >= leftMs;
+      if (!isDue() || (!dryRun && !(await this.#drop(row.key, isDue)))) continue;
+      layers.push(row.ram_layer, row.state_layer, row.guest_layer);
     }
+    return layers;
+  }
+
+  #usedAt({ key, created_at }: GoldenRow): number {
+    return Math.max(created_at, this.#askedAt.get(key) ?? 0);
+  }
+
+  /** Deletes one, unless it was asked for meanwhile; who asks later makes it again. */
+  async #drop(key: string, isDue: () => boolean): Promise<boolean> {
+    return await this.#changing.run(key, async () => {
+      if (!isDue()) return false;
+      this.#byKey.delete(key);
+      this.#askedAt.delete(key);
+      await deleteGolden(this.#needs.db, key);
+      return true;
+    });
+  }
+
+  /**
+   * Forgets golden machines that would be made otherwise now: of another QEMU, kernel, agent, command line or form. What
+   * boxes still need of them stays.
+   */
+  async dropStale(): Promise<void> {
+    await deleteStaleGoldens(this.#needs.db, (row) => {
+      const now = this.#key({ cpus: row.cpus, memoryMiB: row.memory_mib }, row.accelerator as Accelerator);
+      return row.key !== now || row.machine_type === '' || row.devices !== deviceListVersion;
+    });
   }
 
   async #once(key: string, make: () => Promise<Golden>): Promise<Golden> {
@@ -111,17 +161,36 @@ export class Goldens {
   #key(shape: MachineShape, accelerator: Accelerator): string {
     const { qemu, assets } = this.#needs;
     const boot = { kernelPath: 'kernel', initramfsPath: 'initramfs' };
-    const commandLine = qemuArguments({ shape, accelerator, ram: 'private-file', outbound: true, boot });
+    const commandLine = qemuArguments({ shape, accelerator, ram: 'private-file', card: 'open', boot });
     const facts = JSON.stringify([goldenFormat, qemu.version, assets.key, commandLine]);
     return createHash('sha256').update(facts).digest('hex').slice(0, 32);
   }
 
   async #ensure(key: string, shape: MachineShape, accelerator: Accelerator): Promise<Golden> {
-    const { db } = this.#needs;
-    const known = await db.selectFrom('goldens').selectAll().where('key', '=', key).executeTakeFirst();
+    return await this.#changing.run(key, () => this.#find(key, shape, accelerator));
+  }
+
+  async #find(key: string, shape: MachineShape, accelerator: Accelerator): Promise<Golden> {
+    const known = await findGolden(this.#needs.db, key);
+    if (!known) await this.#refuseMore(shape);
     const row = known ?? (await this.#build(key, shape, accelerator));
     const state = await readFile(this.#needs.layers.path(row.state_layer));
     return { key, shape, accelerator, row, state };
+  }
+
+  async #refuseMore({ cpus, memoryMiB }: MachineShape): Promise<void> {
+    const { db, maxGoldens = defaultMaxGoldens } = this.#needs;
+    if ((await countGoldens(db)) < maxGoldens) return;
+    await this.collect({ dryRun: false, minAgeMs: 0 });
+    if ((await countGoldens(db)) < maxGoldens) return;
+    throw new CryoboxError(
+      'resource_exhausted',
+      `this home keeps machines of ${maxGoldens} shapes already, none with ${cpus} processors and ${memoryMiB} MiB`,
+      {
+        hint: 'Ask for the processors and memory of another box (`cryobox ls`), or remove boxes and run `cryobox gc`.',
+        details: { limit: maxGoldens },
+      },
+    );
   }
 
   async #build(key: string, shape: MachineShape, accelerator: Accelerator): Promise<GoldenRow> {
@@ -150,16 +219,7 @@ export class Goldens {
   }
 
   async #publish(row: GoldenRow, files: GoldenFiles): Promise<void> {
-    await this.#needs.db.transaction().execute(async (tx) => {
-      // The map first: the pages refer to it.
-      const rows = [files.map, files.ram, files.state, files.guest];
-      await tx.insertInto('layers').values(rows).execute();
-      await tx.insertInto('goldens').values(row).execute();
-      await hold(
-        tx,
-        `golden:${row.key}`,
-        rows.map(({ id }) => id),
-      );
-    });
+    // The map first: the pages refer to it.
+    await insertGolden(this.#needs.db, row, [files.map, files.ram, files.state, files.guest]);
   }
 }

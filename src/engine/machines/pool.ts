@@ -1,20 +1,23 @@
 import { join } from 'node:path';
 import { newId } from '../../base/ids.js';
+import { inBackground } from '../../base/in-background.js';
 import type { Logger } from '../../base/log.js';
 import { messageOf } from '../../errors.js';
 import {
   type Accelerator,
+  type Card,
   hostBootId,
   Machine,
+  type MachineFile,
   type MachineShape,
   machineFiles,
   newMachineUser,
   type QemuBinary,
 } from '../../machine/index.js';
-import { type Database, databaseError } from '../../store/index.js';
-import type { GuestAssets } from '../assets.js';
-import type { HomePaths } from '../home.js';
-import type { LayerFiles } from '../layer-files.js';
+import { type Database, databaseError, deleteMachine, insertMachine } from '../../store/index.js';
+import type { HomePaths } from '../core/home.js';
+import type { LayerFiles } from '../layers/layer-files.js';
+import type { GuestAssets } from './assets.js';
 import type { Golden } from './golden.js';
 
 /** How machines are kept waiting. */
@@ -37,7 +40,7 @@ export interface WaitingSpec {
   readonly accelerator: Accelerator;
   /** The flat layer that is mapped as its memory; null: memory of its own. */
   readonly baseLayer: string | null;
-  readonly outbound: boolean;
+  readonly card: Card;
 }
 
 interface Shelf {
@@ -74,7 +77,7 @@ export class MachinePool {
     const waiting = this.#shelves.get(keyOf(spec))?.waiting ?? [];
     for (let next = waiting.shift(); next; next = waiting.shift()) {
       if (await next.machine.isAlive()) return next;
-      await this.discard(next);
+      await this.giveUp(next);
     }
     return await this.start(spec);
   }
@@ -101,14 +104,16 @@ export class MachinePool {
     const shelf = this.#shelves.get(key) ?? { spec, waiting: [], filling: 0, idleTimer: undefined };
     this.#shelves.set(key, shelf);
     clearTimeout(shelf.idleTimer);
-    shelf.idleTimer = setTimeout(() => void this.#empty(shelf), this.#options.idleMs).unref();
+    shelf.idleTimer = setTimeout(() => {
+      inBackground(this.#empty(shelf), 'end the machines that wait', this.#needs.logger);
+    }, this.#options.idleMs).unref();
     return shelf;
   }
 
   async #fill(shelf: Shelf): Promise<void> {
     try {
       const started = await this.start(shelf.spec);
-      if (this.#closed) await this.discard(started);
+      if (this.#closed) await this.giveUp(started);
       else shelf.waiting.push(started);
     } catch (error) {
       this.#needs.logger.warn('cannot start a waiting machine', { reason: messageOf(error) });
@@ -119,48 +124,62 @@ export class MachinePool {
 
   async #empty(shelf: Shelf): Promise<void> {
     clearTimeout(shelf.idleTimer);
-    for (const machine of shelf.waiting.splice(0)) await this.discard(machine);
+    for (const machine of shelf.waiting.splice(0)) await this.giveUp(machine);
   }
 
-  /** Ends a machine that waits. */
-  async discard({ id, machine }: WaitingMachine): Promise<void> {
-    await machine.kill();
-    await this.#needs.db.deleteFrom('machines').where('id', '=', id).execute();
+  /**
+   * Ends a machine that is not needed, or failed. Never throws: what cannot be recorded is logged, and the next engine
+   * finds that the process of the row is gone, or ends it.
+   */
+  async giveUp({ id, machine }: WaitingMachine): Promise<void> {
+    try {
+      await machine.kill();
+      await deleteMachine(this.#needs.db, id);
+    } catch (error) {
+      this.#needs.logger.warn('cannot end a machine, or not record its end', {
+        machine: id,
+        reason: messageOf(error),
+      });
+    }
   }
 
   /** Starts a machine that waits for a state. The caller owns it. */
-  async start({ shape, accelerator, baseLayer, outbound }: WaitingSpec): Promise<WaitingMachine> {
+  async start({ shape, accelerator, baseLayer, card }: WaitingSpec): Promise<WaitingMachine> {
     const { paths, layers, qemu, assets, db } = this.#needs;
     const id = newId('mch');
     const user = await newMachineUser(accelerator);
     const ram = baseLayer === null ? 'anonymous' : 'private-file';
     const base =
       baseLayer === null ? [] : [{ path: layers.path(baseLayer), name: machineFiles.ram, writable: false }];
+    const programs: MachineFile[] = [{ path: assets.guardPath, name: machineFiles.guard, writable: false }];
+    if (card === 'gateway') {
+      programs.push({ path: assets.gatewayPath, name: machineFiles.gateway, writable: false });
+    }
     const machine = await Machine.launch({
       directory: join(paths.machines, id),
-      spec: { shape, accelerator, ram, outbound },
+      spec: { shape, accelerator, ram, card },
       qemuPath: qemu.path,
       user,
-      files: [...base, { path: assets.guardPath, name: machineFiles.guard, writable: false }],
+      files: [...base, ...programs],
     });
     try {
-      await db
-        .insertInto('machines')
-        .values({
-          id,
-          box_id: null,
-          memory_id: null,
-          base_layer: baseLayer,
-          pager_pid: null,
-          pager_ticks: null,
-          pid: machine.process.pid,
-          start_ticks: machine.process.startTicks,
-          host_boot: await hostBootId(),
-          uid: user?.uid ?? null,
-          gid: user?.gid ?? null,
-          created_at: Date.now(),
-        })
-        .execute();
+      await insertMachine(db, {
+        id,
+        box_id: null,
+        memory_id: null,
+        base_layer: baseLayer,
+        pager_pid: null,
+        pager_ticks: null,
+        gateway_pid: null,
+        gateway_ticks: null,
+        gateway_token: null,
+        pid: machine.process.pid,
+        start_ticks: machine.process.startTicks,
+        host_boot: await hostBootId(),
+        uid: user?.uid ?? null,
+        gid: user?.gid ?? null,
+        created_at: Date.now(),
+      });
     } catch (error) {
       await machine.kill();
       throw databaseError(error);
@@ -169,11 +188,11 @@ export class MachinePool {
   }
 }
 
-function keyOf({ shape, accelerator, baseLayer, outbound }: WaitingSpec): string {
-  return JSON.stringify([shape.cpus, shape.memoryMiB, accelerator, baseLayer, outbound]);
+function keyOf({ shape, accelerator, baseLayer, card }: WaitingSpec): string {
+  return JSON.stringify([shape.cpus, shape.memoryMiB, accelerator, baseLayer, card]);
 }
 
 /** A machine that goes on from a golden one. */
-export function goldenSpec({ shape, accelerator, row }: Golden, outbound: boolean): WaitingSpec {
-  return { shape, accelerator, baseLayer: row.ram_layer, outbound };
+export function goldenSpec({ shape, accelerator, row }: Golden, card: Card): WaitingSpec {
+  return { shape, accelerator, baseLayer: row.ram_layer, card };
 }

@@ -1,14 +1,28 @@
-import { CryoboxError, isCryoboxError, messageOf } from '../../errors.js';
+import { faultPoint } from '../../base/faults.js';
+import { isCryoboxError, messageOf } from '../../errors.js';
 import { AgentClient } from '../../guest/index.js';
-import { attachDisk, type DiskSlot, loadState, type Machine } from '../../machine/index.js';
-import type { EngineContext } from '../context.js';
+import {
+  attachDisk,
+  type Card,
+  type DiskSlot,
+  lastWords,
+  type Machine,
+  machineFailure,
+} from '../../machine/index.js';
+import type { Gateway, NetworkConfig } from '../../network/index.js';
 import { attachVolumes } from '../volumes/attach.js';
 import type { Attachment } from '../volumes/attachment.js';
+import type { MachinesContext } from './context.js';
+import { startGateway } from './gateways.js';
 import type { Golden } from './golden.js';
+import { loadGolden } from './golden-load.js';
+import type { HotMachine } from './hot.js';
 import { goldenSpec, type WaitingMachine } from './pool.js';
 
 /** Where a machine's memory and devices come from. */
 export interface StateSource {
+  /** A machine that has the state already and only lacks its disks, if there is one; whoever calls owns it. */
+  ready?(): Promise<HotMachine | undefined>;
   /** A machine that waits for this state; whoever calls owns it. */
   acquire(): Promise<WaitingMachine>;
   /** Gives it the state and lets it run. */
@@ -21,6 +35,8 @@ export interface RestoreOptions {
   /** Layers that the machine writes. */
   readonly heads: Readonly<Record<DiskSlot, string>>;
   readonly volumes: readonly Attachment[];
+  /** What its gateway goes by, for a machine whose card leads to one. */
+  readonly network?: NetworkConfig | undefined;
   /** Called with each stage's name and milliseconds. */
   readonly onStage: (stage: string, durationMs: number) => void;
 }
@@ -28,57 +44,98 @@ export interface RestoreOptions {
 /** A machine that runs, and its agent. */
 export interface RestoredMachine extends WaitingMachine {
   readonly agent: AgentClient;
+  readonly gateway: Gateway | undefined;
 }
+
+/** Failures that say themselves what to do; all others are the machine's. */
+const toldAsTheyAre = ['integrity', 'disk_full', 'resource_exhausted', 'config_error'] as const;
 
 /** The agent answers within 100 ms of a restore, also under emulation; a busy host may need far longer. */
 const agentTimeoutMs = 30_000;
 
 /** The state of a golden machine, whose memory a waiting machine has already. */
-export function goldenSource(ctx: EngineContext, golden: Golden, outbound: boolean): StateSource {
+export function goldenSource(ctx: MachinesContext, golden: Golden, card: Card): StateSource {
   return {
-    acquire: () => ctx.pool.take(goldenSpec(golden, outbound)),
-    load: async (machine) => {
-      await loadState(machine.qmp, machine.directory, {
-        ignoreShared: true,
-        write: async (socket) => void socket.write(golden.state),
-      });
-      await machine.run();
-    },
+    acquire: () => ctx.pool.take(goldenSpec(golden, card)),
+    load: (machine) => loadGolden(machine, golden, card),
   };
 }
 
+/** The same, by a machine that has rehearsed it where one waits. */
+export function hotSource(ctx: MachinesContext, golden: Golden, card: Card): StateSource {
+  return { ...goldenSource(ctx, golden, card), ready: () => ctx.hot.take(golden, card) };
+}
+
 /**
- * The one way a machine comes to run: a waiting QEMU gets the box's disks and a state, and goes on.
- * When anything fails the machine is killed. Throws `machine_failed` with the console's last lines, `integrity`, `disk_full`.
+ * The one way a machine comes to run: a waiting QEMU gets the box's disks and a state, and goes on; or one that has the
+ * state already gets the disks.
+ * When anything fails the machine is killed. Throws `machine_failed` with the console's last lines, `integrity`,
+ * `disk_full`, `resource_exhausted`, `config_error`.
  */
-export async function restoreMachine(ctx: EngineContext, options: RestoreOptions): Promise<RestoredMachine> {
+export async function restoreMachine(
+  ctx: MachinesContext,
+  options: RestoreOptions,
+): Promise<RestoredMachine> {
   const stage = stageClock(options.onStage);
+  const hot = await options.source.ready?.();
+  const handedOver = hot && (await handOver(ctx, hot, options.heads, stage));
+  if (handedOver) return { ...handedOver, gateway: undefined };
   const waiting = await options.source.acquire();
   stage('machine');
   const { machine } = waiting;
   try {
+    const starting = options.network && startGateway(ctx, machine, options.network);
+    // It is waited for below.
+    starting?.catch(() => undefined);
     await attachDisks(ctx, waiting, options.heads);
     await attachVolumes(ctx, machine, options.volumes);
     stage('disks');
+    // Before the guest runs: from its first instruction on its packets are judged.
+    const gateway = await starting;
     await options.source.load(machine);
     stage('state');
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: agentTimeoutMs });
     stage('agent');
-    return { ...waiting, agent };
+    return { ...waiting, agent, gateway };
   } catch (error) {
-    const console = machine.console.text().trimEnd();
-    await machine.kill();
-    await ctx.db.deleteFrom('machines').where('id', '=', waiting.id).execute();
-    if (isCryoboxError(error, 'integrity') || isCryoboxError(error, 'disk_full')) throw error;
-    const words = console === '' ? '' : `\n${console}`;
-    throw new CryoboxError('machine_failed', `cannot restore the machine: ${messageOf(error)}${words}`, {
-      cause: error,
-    });
+    const words = [await lastWords(machine.directory), machine.console.text().trimEnd()].filter(Boolean);
+    await ctx.pool.giveUp(waiting);
+    if (toldAsTheyAre.some((code) => isCryoboxError(error, code))) throw error;
+    throw machineFailure('cannot restore the machine', error, words.join('\n'));
+  }
+}
+
+/**
+ * Gives a machine that stands still its disks, and lets it go on: its agent is told to mount them afterwards. Where that
+ * fails nothing has touched the disks, so that another machine can have them: undefined then, unless what failed would
+ * fail there as well.
+ */
+async function handOver(
+  ctx: MachinesContext,
+  hot: HotMachine,
+  heads: Readonly<Record<DiskSlot, string>>,
+  stage: (name: string) => void,
+): Promise<HotMachine | undefined> {
+  stage('machine');
+  try {
+    faultPoint('hot.hand-over:before');
+    await attachDisks(ctx, hot, heads);
+    stage('disks');
+    await hot.machine.run();
+    faultPoint('hot.hand-over:after');
+    stage('state');
+    return hot;
+  } catch (error) {
+    hot.agent.close();
+    await ctx.pool.giveUp(hot);
+    if (toldAsTheyAre.some((code) => isCryoboxError(error, code))) throw error;
+    ctx.logger.warn('a hot machine is of no use', { machine: hot.id, reason: messageOf(error) });
+    return undefined;
   }
 }
 
 async function attachDisks(
-  ctx: EngineContext,
+  ctx: MachinesContext,
   { machine }: WaitingMachine,
   heads: Readonly<Record<DiskSlot, string>>,
 ): Promise<void> {

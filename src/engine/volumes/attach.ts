@@ -1,13 +1,13 @@
 import { CryoboxError, isCryoboxError, messageOf } from '../../errors.js';
 import type { AgentClient } from '../../guest/index.js';
 import { attachVolume, type Machine } from '../../machine/index.js';
-import type { EngineContext } from '../context.js';
-import { requireLayer } from '../disks/layers.js';
+import { requireLayer } from '../../store/index.js';
 import type { Attachment } from './attachment.js';
+import type { VolumesContext } from './context.js';
 
 /** Puts the volumes of a box into the slots of a machine that waits for its state. Throws `machine_failed`. */
 export async function attachVolumes(
-  ctx: EngineContext,
+  ctx: VolumesContext,
   machine: Machine,
   attachments: readonly Attachment[],
 ): Promise<void> {
@@ -23,7 +23,7 @@ export async function attachVolumes(
 
 /** An overlay that stays empty, in the machine's directory only. */
 async function placeShield(
-  ctx: EngineContext,
+  ctx: VolumesContext,
   machine: Machine,
   layerId: string,
   name: string,

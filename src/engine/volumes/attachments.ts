@@ -1,19 +1,26 @@
 import type { VolumeMount } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { volumeSlots } from '../../machine/index.js';
-import type { BoxRow, Database, VolumeRow } from '../../store/index.js';
-import { configOf } from '../boxes/rows.js';
-import type { EngineContext } from '../context.js';
+import {
+  type BoxRow,
+  type Database,
+  findOwned,
+  insertBoxVolume,
+  type VolumeRow,
+  volumesOfBox,
+} from '../../store/index.js';
+import { configOf } from '../record/rows.js';
+import { isVolumeId, normalGuestPath } from '../record/volume-mounts.js';
 import type { Attachment } from './attachment.js';
-import { isVolumeId, normalGuestPath } from './check.js';
-import { createVolume, findVolume } from './create.js';
+import type { VolumesContext } from './context.js';
+import { createVolume } from './create.js';
 
 /**
  * The volumes that a new box is to have; one that is to be written and is not there yet is made. Throws `not_found`,
  * `invalid_argument` when two of them are the same, and what making one throws.
  */
 export async function resolveMounts(
-  ctx: EngineContext,
+  ctx: VolumesContext,
   tenant: string,
   mounts: readonly VolumeMount[] = [],
 ): Promise<Attachment[]> {
@@ -29,9 +36,9 @@ export async function resolveMounts(
   return attachments;
 }
 
-async function requireVolume(ctx: EngineContext, tenant: string, mount: VolumeMount): Promise<VolumeRow> {
+async function requireVolume(ctx: VolumesContext, tenant: string, mount: VolumeMount): Promise<VolumeRow> {
   const name = mount.volume;
-  const found = await findVolume(ctx.db, tenant, name);
+  const found = await findOwned(ctx.db, 'volumes', tenant, name);
   if (found) return found;
   // One that is only read would stay empty for ever.
   if (isVolumeId(name) || mount.readOnly) throw volumeGone(name);
@@ -39,7 +46,7 @@ async function requireVolume(ctx: EngineContext, tenant: string, mount: VolumeMo
     return await createVolume(ctx, tenant, { name });
   } catch (error) {
     // Somebody else made it meanwhile.
-    const made = await findVolume(ctx.db, tenant, name);
+    const made = await findOwned(ctx.db, 'volumes', tenant, name);
     if (made) return made;
     throw error;
   }
@@ -63,19 +70,9 @@ export async function insertAttachments(
   boxId: string,
   attachments: readonly Attachment[],
 ): Promise<void> {
-  for (const { volumeId, name, slot, guestPath, readOnly } of attachments) {
-    const volume = tx.selectFrom('volumes').select('id').where('id', '=', volumeId);
-    if (!(await volume.executeTakeFirst())) throw volumeGone(name);
-    await tx
-      .insertInto('box_volumes')
-      .values({
-        box_id: boxId,
-        slot: volumeSlots.indexOf(slot),
-        volume_id: volumeId,
-        guest_path: guestPath,
-        read_only: readOnly ? 1 : 0,
-      })
-      .execute();
+  for (const attachment of attachments) {
+    const slot = volumeSlots.indexOf(attachment.slot);
+    if (!(await insertBoxVolume(tx, boxId, { ...attachment, slot }))) throw volumeGone(attachment.name);
   }
 }
 
@@ -83,17 +80,8 @@ export async function insertAttachments(
 export async function attachmentsOf(db: Database, box: BoxRow): Promise<Attachment[]> {
   // Most boxes have none: the row says so without another query.
   if (configOf(box).volumes.length === 0) return [];
-  const rows = await db
-    .selectFrom('box_volumes')
-    .innerJoin('volumes', 'volumes.id', 'box_volumes.volume_id')
-    .select(['volumes.id', 'volumes.name', 'volumes.layer_id'])
-    .select(['box_volumes.slot', 'box_volumes.guest_path', 'box_volumes.read_only'])
-    .where('box_volumes.box_id', '=', box.id)
-    .orderBy('box_volumes.slot')
-    .execute();
-  return rows.map((row) =>
-    attachment(row, { slot: row.slot, guestPath: row.guest_path, readOnly: row.read_only === 1 }),
-  );
+  const rows = await volumesOfBox(db, box.id);
+  return rows.map(({ slot, guestPath, readOnly, ...row }) => attachment(row, { slot, guestPath, readOnly }));
 }
 
 function attachment(

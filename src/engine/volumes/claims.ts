@@ -1,9 +1,9 @@
 import { Mutex } from '../../base/mutex.js';
 import { CryoboxError } from '../../errors.js';
-import type { BoxRow, Database } from '../../store/index.js';
-import type { VolumeKeeper } from '../context.js';
+import { type BoxRow, type Database, volumeHolder } from '../../store/index.js';
 import type { Attachment, Claim } from './attachment.js';
 import { attachmentsOf } from './attachments.js';
+import type { VolumeKeeper } from './context.js';
 
 /** A box in one of these states has its volumes: a machine runs, or a memory has them mounted. */
 const holding = ['running', 'stopping', 'paused'];
@@ -31,21 +31,22 @@ export class VolumeClaims implements VolumeKeeper {
       for (const attachment of attachments) await this.#refuseHeld(box, attachment);
       this.#comingUp.add(box.id);
     });
-    return { attachments, [Symbol.dispose]: () => void this.#comingUp.delete(box.id) };
+    const letGo = (): void => {
+      this.#comingUp.delete(box.id);
+    };
+    return { attachments, [Symbol.dispose]: letGo };
   }
 
   async #refuseHeld(box: BoxRow, { volumeId, name, readOnly }: Attachment): Promise<void> {
-    let others = this.#db
-      .selectFrom('box_volumes')
-      .innerJoin('boxes', 'boxes.id', 'box_volumes.box_id')
-      .select(['boxes.id', 'boxes.name', 'boxes.status', 'box_volumes.read_only'])
-      .where('box_volumes.volume_id', '=', volumeId)
-      .where('boxes.id', '!=', box.id)
-      .where((q) => q.or([q('boxes.status', 'in', holding), q('boxes.id', 'in', [...this.#comingUp, ''])]));
-    if (readOnly) others = others.where('box_volumes.read_only', '=', 0);
-    const holder = await others.executeTakeFirst();
+    const holder = await volumeHolder(this.#db, {
+      volumeId,
+      exceptBox: box.id,
+      statuses: holding,
+      alsoBoxes: this.#comingUp,
+      writersOnly: readOnly,
+    });
     if (!holder) return;
-    const how = holder.read_only === 1 ? 'only reads it' : 'may write it';
+    const how = holder.readOnly ? 'only reads it' : 'may write it';
     const who = `box ${holder.name ?? holder.id}, which is ${holder.status} and ${how}`;
     throw new CryoboxError('conflict', `volume "${name}" is in use by ${who}`, {
       hint: 'Stop that box first. Many boxes can have a volume at once when all of them mount it read-only.',

@@ -2,12 +2,12 @@ import { boxLimits } from '../../api/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
 import { newId } from '../../base/ids.js';
 import { CryoboxError } from '../../errors.js';
-import { buildEmptyDisk } from '../../image/index.js';
-import { type Database, hold, isUniqueViolation, type VolumeRow } from '../../store/index.js';
-import { checkInteger } from '../boxes/validate.js';
-import type { EngineContext } from '../context.js';
-import { tell } from '../events.js';
-import { checkVolumeName } from './check.js';
+import { buildEmptyDisk } from '../../formats/ext4/index.js';
+import { findOwned, insertVolume, isUniqueViolation, type VolumeRow } from '../../store/index.js';
+import { tell } from '../core/events.js';
+import { checkInteger } from '../record/integers.js';
+import { checkVolumeName } from '../record/volume-mounts.js';
+import type { VolumesContext } from './context.js';
 
 const bytesPerGb = 1024 ** 3;
 
@@ -18,26 +18,12 @@ export interface VolumeOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The volume of a tenant with that name or id. */
-export async function findVolume(
-  db: Database,
-  tenant: string,
-  nameOrId: string,
-): Promise<VolumeRow | undefined> {
-  return await db
-    .selectFrom('volumes')
-    .selectAll()
-    .where('tenant', '=', tenant)
-    .where((q) => q.or([q('id', '=', nameOrId), q('name', '=', nameOrId)]))
-    .executeTakeFirst();
-}
-
 /**
  * Makes an empty volume. Its file is whole and durable before the one commit that makes it true. Throws
- * `invalid_argument`, `already_exists`, `disk_full`, `cancelled`.
+ * `invalid_argument`, `already_exists`, `resource_exhausted`, `disk_full`, `cancelled`.
  */
 export async function createVolume(
-  ctx: EngineContext,
+  ctx: VolumesContext,
   tenant: string,
   options: VolumeOptions,
 ): Promise<VolumeRow> {
@@ -46,7 +32,8 @@ export async function createVolume(
   const { name = id } = options;
   if (options.name !== undefined) checkVolumeName(name);
   checkInteger('sizeGb', sizeGb, boxLimits.volumeSizeGb.min, boxLimits.volumeSizeGb.max);
-  if (await findVolume(ctx.db, tenant, name)) throw nameTaken(name);
+  if (await findOwned(ctx.db, 'volumes', tenant, name)) throw nameTaken(name);
+  await ctx.limits.admit(ctx.db, tenant, { diskGb: sizeGb });
   const size_bytes = sizeGb * bytesPerGb;
   const layer = ctx.layers.newRow({
     kind: 'raw',
@@ -61,12 +48,8 @@ export async function createVolume(
     const size = await ctx.layers.seal(layer.id);
     throwIfCancelled(signal, 'making a volume');
     await ctx.commits.run(async (tx) => {
-      await tx
-        .insertInto('layers')
-        .values({ ...layer, size_bytes: size })
-        .execute();
-      await tx.insertInto('volumes').values(row).execute();
-      await hold(tx, `volume:${id}`, [layer.id]);
+      await ctx.limits.admit(tx, tenant, { diskGb: sizeGb });
+      await insertVolume(tx, row, { ...layer, size_bytes: size });
     });
   } catch (error) {
     await ctx.layers.remove(layer.id);

@@ -1,6 +1,6 @@
 import { CryoboxError } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
-import { configOf } from '../boxes/rows.js';
+import { configOf } from '../record/rows.js';
 
 /** Whether a box has a volume that it may write. */
 export function writesVolumes(box: BoxRow): boolean {

@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { CryoboxError } from '../../errors.js';
 import type { BoxRow, MemoryRow } from '../../store/index.js';
-import type { EngineContext } from '../context.js';
 import type { Attachment } from './attachment.js';
 import { attachmentsOf } from './attachments.js';
+import type { VolumesContext } from './context.js';
 
 /** A volume that is mounted in a memory, and when its disk was written last: the memory fits no later content. */
 export interface VolumeStamp {
@@ -15,7 +15,7 @@ export interface VolumeStamp {
 }
 
 /** What a memory of a box is to remember of its volumes. The machine stands still; what it wrote is durable afterwards. */
-export async function takeStamps(ctx: EngineContext, box: BoxRow): Promise<VolumeStamp[]> {
+export async function takeStamps(ctx: VolumesContext, box: BoxRow): Promise<VolumeStamp[]> {
   const attachments = await attachmentsOf(ctx.db, box);
   const written = attachments.filter(({ readOnly }) => !readOnly).map(({ layerId }) => layerId);
   if (written.length > 0) await ctx.layers.sync(written);
@@ -39,7 +39,7 @@ export function stampsOf({ volumes }: Pick<MemoryRow, 'volumes'>): VolumeStamp[]
  * since: the guest would go on with what it remembers of another file system.
  */
 export async function checkStamps(
-  ctx: EngineContext,
+  ctx: VolumesContext,
   memory: MemoryRow,
   attachments: readonly Attachment[],
 ): Promise<void> {
@@ -59,7 +59,7 @@ function unfit(why: string, memory: MemoryRow): CryoboxError {
   });
 }
 
-async function writtenAtNs(ctx: EngineContext, { layerId }: Attachment): Promise<string> {
+async function writtenAtNs(ctx: VolumesContext, { layerId }: Attachment): Promise<string> {
   const { mtimeNs } = await stat(ctx.layers.path(layerId), { bigint: true });
   return String(mtimeNs);
 }

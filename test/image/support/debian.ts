@@ -3,17 +3,18 @@ import { createWriteStream } from 'node:fs';
 import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { decompress } from '../../../src/formats/oci/decompress.js';
+import { digestOf } from '../../../src/formats/oci/digest.js';
+import { mediaTypes } from '../../../src/formats/oci/documents.js';
+import { defaultLimits } from '../../../src/formats/oci/limits.js';
 import { buildDebianImage } from '../../../src/image/build.js';
-import { decompress } from '../../../src/image/decompress.js';
-import { digestOf } from '../../../src/image/digest.js';
-import { mediaTypes } from '../../../src/image/documents.js';
 import { type Image, loadImage } from '../../../src/image/image.js';
-import { defaultLimits } from '../../../src/image/limits.js';
+import { debianContents } from '../../../src/image/recipes.js';
 import { BlobStore } from '../../../src/image/store.js';
 
 const directory = join(import.meta.dirname, '../../../.cache/test-images');
 /** Changes with what is asked for, so that another request makes another image. */
-const key = 'bookworm+busybox-static-1';
+const key = 'bookworm+busybox-static+sudo-1';
 
 /** The image, built by the code under test, and the store that holds it. Its store must not be changed. */
 export async function debianImage(): Promise<{ image: Image; store: BlobStore }> {
@@ -26,8 +27,9 @@ export async function debianImage(): Promise<{ image: Image; store: BlobStore }>
   await rm(home, { recursive: true, force: true });
   await mkdir(fresh, { recursive: true });
   const image = await buildDebianImage({
-    suite: 'bookworm',
-    packages: ['busybox-static'],
+    // Finished as images of recipes are, with few packages.
+    ...debianContents({ recipe: 'python' }),
+    packages: ['busybox-static', 'sudo'],
     store: new BlobStore(join(fresh, 'store')),
     scratchDirectory: join(fresh, 'scratch'),
   });
@@ -52,7 +54,7 @@ export async function debianLayout(directory: string, tag: string): Promise<void
     config: {
       mediaType: mediaTypes.config,
       digest: image.configDigest,
-      size: await store.size(image.configDigest),
+      size: await store.verifiedSize(image.configDigest),
     },
     layers: [
       { mediaType: mediaTypes.layer, digest: layer.diffId, size: (await stat(fileOf(layer.diffId))).size },

@@ -1,10 +1,14 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type BaseDisk, type BuildBaseDiskOptions, buildBaseDisk } from '../../../src/image/base-disk.js';
+import {
+  type BaseDisk,
+  type BuildBaseDiskOptions,
+  buildBaseDisk,
+} from '../../../src/formats/oci/base-disk.js';
+import type { ImageLimits } from '../../../src/formats/oci/limits.js';
 import { layerSources } from '../../../src/image/image.js';
 import { importImage } from '../../../src/image/import.js';
-import type { ImageLimits } from '../../../src/image/limits.js';
 import type { ImportedImage } from '../../../src/image/oci-layout.js';
 import { BlobStore } from '../../../src/image/store.js';
 import { type TestImage, writeLayout } from './layout.js';

@@ -1,0 +1,58 @@
+import type { NetworkDenial, NetworkInfo } from '../../api/index.js';
+import { boxOptionSpecs, networkOptions } from '../box-options.js';
+import { createCommand } from '../command.js';
+import { printOne } from '../listing.js';
+import { formatBytes } from '../output/units.js';
+import { flag, format, required } from '../specs.js';
+import { requireBox } from '../targets.js';
+
+/** What a box may reach. `network` is a word of container tools for another thing. */
+export const net = createCommand({
+  name: 'net',
+  summary: 'show what a box may reach and what was refused, or change it',
+  args: { box: required('box', 'name or id') },
+  options: {
+    network: boxOptionSpecs.network,
+    allowNet: boxOptionSpecs.allowNet,
+    denyNet: boxOptionSpecs.denyNet,
+    clear: flag('--clear', 'no lists any more'),
+    format,
+  },
+  async handler(context, { box: name }, { clear, format, ...options }) {
+    const { signal } = context;
+    const box = await requireBox(context, name);
+    const wanted = networkOptions(options) ?? (clear ? {} : undefined);
+    // What is not said stays, as far as that is one of the three.
+    const { outbound, allowNet, denyNet } = (await box.info({ signal })).network;
+    const kept = clear ? { outbound } : { outbound, allowNet, denyNet };
+    const info =
+      wanted === undefined
+        ? await box.network.info({ signal })
+        : await box.network.update({ ...kept, ...wanted, signal });
+    await printOne(context, format, info, facts, (it) => it);
+  },
+});
+
+function facts({
+  outbound,
+  allowNet,
+  denyNet,
+  traffic,
+}: NetworkInfo): Record<string, string | number | null> {
+  return {
+    network: outbound === 'enabled' ? 'outbound' : 'none',
+    allowed: allowNet.join(' ') || null,
+    denied: denyNet.join(' ') || null,
+    ...(traffic && {
+      sent: formatBytes(traffic.bytesSent),
+      received: formatBytes(traffic.bytesReceived),
+      connections: `${traffic.connectionsOpen} open, ${traffic.connectionsOpened} made, ${traffic.connectionsFailed} failed`,
+      ...Object.fromEntries(traffic.denials.slice(-20).map((it) => [`refused ${it.seq}`, denialText(it)])),
+    }),
+  };
+}
+
+function denialText({ reason, protocol, name, address, port, count }: NetworkDenial): string {
+  const where = [name, address && (port === 0 ? address : `${address}:${port}`)].filter(Boolean).join(' ');
+  return `${protocol} ${where}: ${reason}${count > 1 ? `, ${count} times` : ''}`;
+}

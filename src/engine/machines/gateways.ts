@@ -1,0 +1,127 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { inBackground } from '../../base/in-background.js';
+import { CryoboxError, messageOf } from '../../errors.js';
+import type { Card, Machine } from '../../machine/index.js';
+import { Gateway, type NetworkConfig, needsGateway, policyOf } from '../../network/index.js';
+import { type BoxRow, changeMachine, type MachineChanges, type MachineRow } from '../../store/index.js';
+import { configOf, requireRow } from '../record/rows.js';
+import type { MachinesContext } from './context.js';
+import type { LiveBox } from './live.js';
+
+/** One that ended is started again after 0.1 s, then twice as long each time. */
+const firstRetryMs = 100;
+const maxRetryMs = 5_000;
+/** One that has run for so long ended for another reason than the one before it. */
+const steadyMs = 30_000;
+/** First QEMU with `-netdev stream`. */
+const streamVersion = [7, 2];
+
+/**
+ * Where the card of a box's machine leads. Throws `unsupported` for a box with lists where QEMU has no card that leads to
+ * a gateway.
+ */
+export function cardOf({ qemu }: MachinesContext, network: NetworkConfig): Card {
+  if (!needsGateway(network)) return network.outbound === 'enabled' ? 'open' : 'closed';
+  const [major = 0, minor = 0] = qemu.version.split('.').map(Number);
+  const [wantedMajor = 0, wantedMinor = 0] = streamVersion;
+  if (major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)) return 'gateway';
+  throw new CryoboxError('unsupported', `allowNet and denyNet need QEMU 7.2, this is ${qemu.version}`, {
+    hint: 'Install a newer QEMU, or leave the lists out.',
+  });
+}
+
+/** Starts the gateway of a machine, with its policy. Throws `machine_failed`, `config_error`, `resource_exhausted`. */
+export async function startGateway(
+  ctx: MachinesContext,
+  { directory, user }: Machine,
+  network: NetworkConfig,
+): Promise<Gateway> {
+  const policy = await policyOf(ctx.paths.network, network);
+  const gateway = await Gateway.start(directory, user);
+  try {
+    await gateway.apply(policy);
+    return gateway;
+  } catch (error) {
+    await gateway.kill();
+    throw error;
+  }
+}
+
+/** What is stored of a machine's gateway. */
+export function gatewayColumns(
+  gateway: Gateway | undefined,
+): Pick<MachineChanges, 'gateway_pid' | 'gateway_ticks' | 'gateway_token'> {
+  return {
+    gateway_pid: gateway?.process.pid ?? null,
+    gateway_ticks: gateway?.process.startTicks ?? null,
+    gateway_token: gateway?.token ?? null,
+  };
+}
+
+/**
+ * The gateway that an earlier engine gave a machine, with the policy as it is stored: that engine may have ended before it
+ * was given. Undefined when the machine has none. One that does not answer is ended, and so replaced by who watches it.
+ */
+export async function adoptGateway(
+  ctx: MachinesContext,
+  machine: Machine,
+  row: MachineRow,
+  box: BoxRow,
+): Promise<Gateway | undefined> {
+  const { gateway_pid: pid, gateway_ticks: startTicks, gateway_token: token } = row;
+  if (pid === null || startTicks === null || token === null) return undefined;
+  const gateway = Gateway.adopt(machine.directory, { process: { pid, startTicks }, token });
+  await applyOrEnd(ctx, gateway, configOf(box).network);
+  return gateway;
+}
+
+/**
+ * Gives a gateway a policy. Where that fails the gateway is ended, and nothing leaves the box until another one has the policy
+ * that is stored.
+ */
+export async function applyOrEnd(
+  ctx: MachinesContext,
+  gateway: Gateway,
+  network: NetworkConfig,
+): Promise<void> {
+  try {
+    await gateway.apply(await policyOf(ctx.paths.network, network));
+  } catch (error) {
+    ctx.logger.warn('a gateway did not take its policy', { reason: messageOf(error) });
+    await gateway.kill();
+  }
+}
+
+/** Starts the gateway of a running box again when it has ended: meanwhile nothing leaves the box. */
+export function watchGateway(ctx: MachinesContext, live: LiveBox): void {
+  if (!live.gateway) return;
+  inBackground(keepGateway(ctx, live), `keep the gateway of box ${live.boxId}`, ctx.logger);
+}
+
+async function keepGateway(ctx: MachinesContext, live: LiveBox): Promise<void> {
+  const isOurs = (): boolean =>
+    !ctx.closing.signal.aborted && ctx.live.get(live.boxId) === live && live.leaves === undefined;
+  let waitMs = firstRetryMs;
+  while (live.gateway) {
+    const since = performance.now();
+    await live.gateway.exited;
+    if (performance.now() - since > steadyMs) waitMs = firstRetryMs;
+    // The end of the machine ends its gateway, and is told a moment later.
+    await delay(waitMs, undefined, { ref: false });
+    waitMs = Math.min(2 * waitMs, maxRetryMs);
+    if (!isOurs() || !(await live.machine.isAlive())) return;
+    try {
+      const { network } = configOf(await requireRow(ctx.db, live.boxId));
+      // An engine may have ended before it wrote down which one it had started.
+      await Gateway.endAll(live.machine.directory);
+      const gateway = await startGateway(ctx, live.machine, network);
+      live.gateway = gateway;
+      // It may have been changed while this one started.
+      await applyOrEnd(ctx, gateway, configOf(await requireRow(ctx.db, live.boxId)).network);
+      await changeMachine(ctx.db, live.machineId, gatewayColumns(gateway));
+      ctx.logger.warn('the gateway of a box had ended, and was started again', { box: live.boxId });
+    } catch (error) {
+      ctx.logger.error('cannot start a gateway again', { box: live.boxId, reason: messageOf(error) });
+    }
+  }
+}

@@ -1,0 +1,76 @@
+import type { CapabilityOptions, CreateOptions, VolumeMount } from '../../api/index.js';
+import { CryoboxError } from '../../errors.js';
+import { type NetworkConfig, normalNetwork } from '../../network/index.js';
+
+/** What of a box is stored as JSON: everything about its processes. */
+export interface BoxConfig {
+  readonly env: Readonly<Record<string, string>>;
+  /**
+   * Names of `env` that options gave; the others are of the image. Their values may be secrets. Absent in boxes of before
+   * this was noted.
+   */
+  readonly ownEnv?: readonly string[];
+  /** Absent: made of the name, else the id. */
+  readonly hostname?: string;
+  /** The image as its name was given; the row has the whole reference. Absent in boxes of before this was noted. */
+  readonly imageAsked?: string;
+  readonly workingDir: string;
+  readonly user: string;
+  readonly entrypoint: readonly string[];
+  readonly cmd: readonly string[];
+  /** The command that runs at every start. Absent: the box idles. */
+  readonly main?: MainConfig;
+  readonly network: NetworkConfig;
+  readonly capabilities: CapabilityOptions;
+  readonly volumes: readonly VolumeMount[];
+}
+
+/** The main command of a box, put together. */
+export interface MainConfig {
+  readonly argv: readonly string[];
+  readonly tty: boolean;
+}
+
+/**
+ * The main command that options ask for, on top of what an image says: who gives an entrypoint replaces the command too
+ * (as Docker does). Undefined when they ask for none, also where the image has one: boxes are for commands that are run
+ * in them, and most images name a shell. Throws `invalid_argument` when a terminal is asked for and there is nothing to run.
+ */
+export function mainOf(
+  { entrypoint, cmd, tty }: Pick<CreateOptions, 'entrypoint' | 'cmd' | 'tty'>,
+  image: { readonly entrypoint: readonly string[]; readonly cmd: readonly string[] },
+): MainConfig | undefined {
+  if (entrypoint === undefined && cmd === undefined && tty !== true) return undefined;
+  const own = cmd ?? (entrypoint === undefined ? image.cmd : []);
+  const argv = [...(entrypoint ?? image.entrypoint), ...own];
+  if (argv.length > 0) return { argv, tty: tty === true };
+  if (tty !== true) return undefined;
+  throw new CryoboxError('invalid_argument', 'tty is set, and there is no command to run on the terminal', {
+    hint: 'Give cmd; the image names no command.',
+  });
+}
+
+/** A stored configuration; one of an earlier release has no lists. */
+export function parseConfig(text: string): BoxConfig {
+  const config = JSON.parse(text) as BoxConfig;
+  return { ...config, network: normalNetwork(config.network) };
+}
+
+/** What everybody may know of an environment without a note of where it comes from: no program keeps a secret there. */
+const plainNames = new Set(['PATH', 'HOME', 'LANG', 'TERM']);
+
+/** An environment without the values that options gave, which may be secrets. Their names stay in `ownEnv`. */
+export function withoutSecrets(config: BoxConfig): BoxConfig {
+  const { env, ownEnv = Object.keys(env).filter((name) => !plainNames.has(name)) } = config;
+  const own = new Set(ownEnv);
+  const kept = Object.entries(env).filter(([name]) => !own.has(name));
+  return { ...config, env: Object.fromEntries(kept), ownEnv };
+}
+
+/** `ownEnv` of a box whose options give an environment, on top of that of another one. */
+export function ownEnvOf(
+  given: Readonly<Record<string, string>> | undefined,
+  before: readonly string[] = [],
+): readonly string[] {
+  return [...new Set([...before, ...Object.keys(given ?? {})])];
+}

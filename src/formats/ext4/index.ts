@@ -1,0 +1,1 @@
+export { buildEmptyDisk } from './empty-disk.js';

@@ -1,2 +1,0 @@
-export { encodeDeviceState, MAX_DEVICE_STATE_BYTES, parseDeviceState } from './device-state.js';
-export type { PostcopyStats, PostcopyTuning } from './postcopy.js';

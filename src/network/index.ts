@@ -1,0 +1,3 @@
+export { Gateway, type GatewayIdentity } from './gateway.js';
+export { type NetworkConfig, needsGateway, normalNetwork } from './rules.js';
+export { type GatewayPolicy, policyOf } from './settings.js';

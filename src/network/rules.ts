@@ -1,0 +1,96 @@
+import { isIPv4, isIPv6 } from 'node:net';
+import { domainToASCII } from 'node:url';
+import { boxLimits, type NetworkOptions } from '../api/index.js';
+import { CryoboxError } from '../errors.js';
+
+/** Longest name (RFC 1035, section 2.3.4). */
+const maxNameLength = 253;
+const labelPattern = /^[a-z0-9_-]{1,63}$/;
+
+const invalid = (message: string): CryoboxError => new CryoboxError('invalid_argument', message);
+
+/** What of a box's network is stored: everything said, and rules as the gateway reads them. */
+export type NetworkConfig = Required<NetworkOptions>;
+
+/**
+ * Network options with their defaults, and with rules in one form: lower case, A-labels, no dot at the end, each once.
+ * Throws `invalid_argument` naming the rule, `unsupported` for IPv6.
+ */
+export function normalNetwork(options: NetworkOptions = {}): NetworkConfig {
+  return {
+    outbound: options.outbound ?? 'enabled',
+    allowNet: normalRules('allowNet', options.allowNet ?? []),
+    denyNet: normalRules('denyNet', options.denyNet ?? []),
+  };
+}
+
+function normalRules(field: 'allowNet' | 'denyNet', rules: readonly string[]): readonly string[] {
+  if (!Array.isArray(rules)) throw invalid(`network.${field} must be a list`);
+  if (rules.length > boxLimits.networkRules) {
+    throw invalid(
+      `network.${field} has ${rules.length} rules, at most ${boxLimits.networkRules} are possible`,
+    );
+  }
+  return [...new Set(rules.map((rule, index) => normalRule(field, rule, index)))];
+}
+
+function normalRule(field: 'allowNet' | 'denyNet', rule: unknown, index: number): string {
+  const where = `network.${field}[${index}]`;
+  const shown = JSON.stringify(String(rule).slice(0, 300));
+  const what = field === 'denyNet' ? 'an address or a range' : 'a host name, *.suffix, an address or a range';
+  const wrong = (): CryoboxError =>
+    invalid(`${where} is ${shown}, expected ${what}, with or without :PORT or :FIRST-LAST`);
+  if (typeof rule !== 'string') throw wrong();
+  if (rule.startsWith('[') || isIPv6(rule.split('/')[0] ?? '')) {
+    throw new CryoboxError('unsupported', `${where} is ${shown}: boxes have no IPv6`, {
+      hint: 'Name the host, or its IPv4 address.',
+    });
+  }
+  const [host = '', ports, ...more] = rule.split(':');
+  if (more.length > 0 || (ports !== undefined && !arePorts(ports))) throw wrong();
+  const target = normalRange(host) ?? (field === 'allowNet' ? normalName(host) : undefined);
+  if (target === undefined && field === 'denyNet' && normalName(host) !== undefined) {
+    throw new CryoboxError('invalid_argument', `${where} is ${shown}: a name cannot be denied`, {
+      hint: 'An address of the name would still be reached. Give allowNet, which lets out only what it names.',
+    });
+  }
+  if (target === undefined) throw wrong();
+  return ports === undefined ? target : `${target}:${ports}`;
+}
+
+function arePorts(text: string): boolean {
+  const match = /^([1-9]\d{0,4})(?:-([1-9]\d{0,4}))?$/.exec(text);
+  const first = Number(match?.[1]);
+  const last = Number(match?.[2] ?? first);
+  return match !== null && first <= last && last <= 65_535;
+}
+
+/** An address, or a range without bits behind its prefix. */
+function normalRange(text: string): string | undefined {
+  const [address = '', prefix, ...more] = text.split('/');
+  if (!isIPv4(address) || more.length > 0) return undefined;
+  if (prefix === undefined) return address;
+  const bits = /^(\d|[12]\d|3[0-2])$/.test(prefix) ? Number(prefix) : Number.NaN;
+  const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+  return value % 2 ** (32 - bits) === 0 ? text : undefined;
+}
+
+/** A name, `*` and a name, or `*` alone; undefined when it is none. */
+function normalName(text: string): string | undefined {
+  if (text === '*') return text;
+  const isSuffix = text.startsWith('*.');
+  const plain = text.slice(isSuffix ? 2 : 0).replace(/\.$/, '');
+  // It would take away what has no place in a name, such as a path.
+  if (!/^[\p{L}\p{N}\p{M}._-]+$/u.test(plain)) return undefined;
+  const name = /^[\x20-\x7e]*$/.test(plain) ? plain.toLowerCase() : domainToASCII(plain);
+  const labels = name.split('.');
+  if (name.length > maxNameLength || !labels.every((label) => labelPattern.test(label))) return undefined;
+  // What ends with a number is an address, in whatever form.
+  if (/^\d+$/.test(labels.at(-1) ?? '')) return undefined;
+  return isSuffix ? `*.${name}` : name;
+}
+
+/** Whether a box's connections have to be looked at: then its card leads to a gateway. */
+export function needsGateway({ allowNet, denyNet }: NetworkConfig): boolean {
+  return allowNet.length > 0 || denyNet.length > 0;
+}

@@ -1,0 +1,63 @@
+import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
+import { z } from 'zod';
+import { ifExists } from '../base/files.js';
+import { CryoboxError, messageOf } from '../errors.js';
+import type { NetworkConfig } from './rules.js';
+
+/** `HOME/network.json`: what the owner of a home says of the network of all its boxes that have lists. */
+const settings = z.strictObject({
+  /**
+   * Who reaches the private ranges (10/8, 172.16/12, 192.168/16, 100.64/10): `allow`: as any address; `listed`: who has
+   * them in `allowNet` as addresses; `deny`: nobody.
+   */
+  private: z.enum(['allow', 'listed', 'deny']).default('listed'),
+  /** Name servers that are asked, each with or without a port. Empty: those of the host. */
+  resolvers: z.array(z.string().transform(resolverOf)).max(8).default([]),
+});
+
+/** What a gateway goes by. */
+export interface GatewayPolicy {
+  readonly mode: 'enabled' | 'disabled';
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+  /** What becomes of what no list names. */
+  readonly otherwise: 'allow' | 'refuse';
+  readonly private: 'allow' | 'listed' | 'deny';
+  readonly resolvers: readonly string[];
+}
+
+function resolverOf(text: string, ctx: z.RefinementCtx<string>): string {
+  const match = /^(\d+(?:\.\d+){3})(?::(\d{1,5}))?$/.exec(text);
+  const port = Number(match?.[2] ?? 53);
+  if (match && isIP(match[1] ?? '') === 4 && port > 0 && port < 65_536) return `${match[1]}:${port}`;
+  ctx.addIssue({ code: 'custom', message: 'should be an IPv4 address with or without :PORT' });
+  return z.NEVER;
+}
+
+/** The policy of a box in a home with these settings. Throws `config_error` when they cannot be understood. */
+export async function policyOf(settingsPath: string, network: NetworkConfig): Promise<GatewayPolicy> {
+  const { private: ranges, resolvers } = await readSettings(settingsPath);
+  const allowsAll = network.allowNet.length === 0 || network.allowNet.includes('*');
+  return {
+    mode: network.outbound,
+    allow: network.allowNet,
+    deny: network.denyNet,
+    otherwise: allowsAll ? 'allow' : 'refuse',
+    private: ranges,
+    resolvers,
+  };
+}
+
+async function readSettings(path: string): Promise<z.output<typeof settings>> {
+  const content = await ifExists(readFile(path, 'utf8'));
+  try {
+    return settings.parse(JSON.parse(content ?? '{}'));
+  } catch (error) {
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : messageOf(error);
+    throw new CryoboxError('config_error', `${path}: ${why}`, {
+      hint: 'See docs/networking.md.',
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,153 @@
+import { z } from 'zod';
+import { boxLimits, boxStatuses, durabilities } from '../../../api/index.js';
+import type { CreateJson } from '../../../wire/create.js';
+import type { PublishJson } from '../../../wire/ports.js';
+import { guestPath, named, openQuery, queryFlag, queryNumber, textMap } from '../../http/common-schemas.js';
+
+const words = z.array(z.string().max(131_072)).max(4096);
+const timer = z.int().min(0).max(boxLimits.timerSeconds);
+
+/** Name of a box (v1 contract, section 1.5). */
+export const boxName = z
+  .string()
+  .max(boxLimits.nameLength)
+  .regex(
+    /^[a-zA-Z0-9][a-zA-Z0-9._-]*$/,
+    'should be letters, digits, ".", "_" or "-", the first a letter or digit',
+  );
+
+const mode = z.enum(['enabled', 'disabled']);
+
+/** What v1 has and ours refuses by name. An empty list asks for nothing. */
+const refusedList = (what: string) => z.array(z.unknown()).max(0, `${what} are not supported`).optional();
+
+/** Rules of a list; the engine says which one is wrong. */
+const rules = z.array(z.string().max(300)).max(boxLimits.networkRules).optional();
+const outbound = z.strictObject({ mode: mode.optional(), allow_net: rules, deny_net: rules });
+const inbound = z.strictObject({
+  // Both say what is so in any case: a port is reachable for who has a key, and for nobody else.
+  mode: mode.optional(),
+  allow_net: refusedList('address lists'),
+});
+
+/** Both shapes of `network`: by direction, and the flat one of old clients. Mixing them is refused. */
+const network = z
+  .strictObject({
+    outbound: outbound.optional(),
+    inbound: inbound.optional(),
+    mode: mode.optional(),
+    allow_net: rules,
+  })
+  .refine(
+    (value) => !((value.mode || value.allow_net) && (value.outbound || value.inbound)),
+    'should not mix "mode" with "outbound"',
+  )
+  .transform((value) => ({ outbound: value.outbound ?? { mode: value.mode, allow_net: value.allow_net } }));
+
+/** Body of `PUT {p}/boxes/{id}/network`: all of it; what is left out has its default. */
+export const networkRequest = network;
+
+const capabilityNames = z
+  .array(z.string().regex(/^[A-Z_]{1,64}$/, 'should be a capability such as NET_ADMIN'))
+  .max(64);
+
+const mount = z.strictObject({
+  managed_volume: z.string().min(1).max(128),
+  guest_path: guestPath,
+  read_only: z.boolean().optional(),
+});
+
+const port = z.int().min(1).max(65_535);
+
+/** Body of `POST {p}/boxes/{id}/ports`. */
+export const publishRequest = z.strictObject({
+  guest_port: port,
+  host_port: port.optional(),
+  host_ip: z.string().max(64).optional(),
+}) satisfies z.ZodType<PublishJson>;
+
+/** `CreateBoxRequest` of the v1 contract, section 1.5, and `template`. */
+export const createRequest = z
+  .strictObject({
+    name: boxName.nullish().transform((name) => name ?? undefined),
+    image: z.string().min(1).max(512).optional(),
+    template: z.string().min(1).max(255).optional(),
+    cpus: z.int().min(boxLimits.cpus.min).max(boxLimits.cpus.max).optional(),
+    memory_mib: z.int().min(boxLimits.memoryMiB.min).max(boxLimits.memoryMiB.max).optional(),
+    disk_size_gb: z.int().min(boxLimits.diskSizeGb.min).max(boxLimits.diskSizeGb.max).optional(),
+    hostname: z.string().min(1).max(64).optional(),
+    working_dir: guestPath.optional(),
+    env: textMap.optional(),
+    user: z.string().min(1).max(256).optional(),
+    entrypoint: words.optional(),
+    cmd: words.optional(),
+    labels: z.record(z.string().max(boxLimits.labelLength), z.string().max(boxLimits.labelLength)).optional(),
+    auto_stop: timer.optional(),
+    auto_stop_action: z.enum(['stop', 'pause']).optional(),
+    auto_delete: timer.optional(),
+    auto_resume: z.boolean().optional(),
+    network: network.optional(),
+    volumes: z.array(mount).max(boxLimits.volumes).optional(),
+    ports: z.array(publishRequest).max(boxLimits.ports).optional(),
+    advanced: z
+      .strictObject({
+        capabilities: z
+          .strictObject({ add: capabilityNames.optional(), drop: capabilityNames.optional() })
+          .optional(),
+      })
+      .optional(),
+    detach: z.boolean().optional().describe('Has no effect over REST: the server keeps the box'),
+    tty: z.boolean().optional().describe('Whether the main command runs on a terminal'),
+    secrets: refusedList('secrets'),
+    rootfs_path: z.never('is not supported; import the image first').optional(),
+  })
+  .refine((value) => (value.image === undefined) !== (value.template === undefined), {
+    message: 'exactly one of "image" and "template" is needed',
+  })
+  .register(named, { id: 'CreateBoxRequest' }) satisfies z.ZodType<CreateJson, unknown>;
+
+/** Query of `GET {p}/boxes`. */
+export const listQuery = openQuery({
+  pageSize: queryNumber(1, 1000).optional(),
+  pageToken: z.string().max(256).optional(),
+  status: z.enum(boxStatuses).optional(),
+});
+
+/** Query of `DELETE {p}/boxes/{id}`. */
+export const removeQuery = openQuery({ force: queryFlag.optional() });
+
+/** `Box` of the v1 contract, section 1.5, and ours. */
+export const boxBody = z
+  .object({
+    box_id: z.string(),
+    name: z.string().nullable(),
+    status: z.enum(boxStatuses),
+    operation: z.string().nullable(),
+    created_at: z.string(),
+    updated_at: z.string(),
+    last_activity_at: z.string(),
+    image: z.string(),
+    template: z.string().nullable(),
+    cpus: z.int(),
+    memory_mib: z.int(),
+    disk_size_gb: z.int(),
+    labels: z.record(z.string(), z.string()),
+    tty: z.boolean(),
+    exit_code: z.int().nullable(),
+    auto_stop: z.int(),
+    auto_delete: z.int(),
+    auto_resume: z.boolean(),
+    pid: z.int().nullable(),
+    run: z.string().nullable(),
+    failure: z.string().nullable(),
+    stages: z.record(z.string(), z.number()),
+    durability: z.enum(durabilities),
+    storage: z.object({ disk_bytes: z.int(), memory_bytes: z.int() }),
+  })
+  .loose()
+  .register(named, { id: 'Box' });
+
+/** Answer of `GET {p}/boxes`. */
+export const boxListBody = z
+  .object({ boxes: z.array(boxBody), next_page_token: z.string().optional() })
+  .register(named, { id: 'BoxList' });
