@@ -32,6 +32,7 @@ export {
   type ProcessIdentity,
 } from './process.js';
 export { findQemu, type QemuBinary } from './qemu.js';
+export { firstQemuWith, qemuHas } from './qemu-versions.js';
 export { QmpClient } from './qmp.js';
 export {
   type Accelerator,

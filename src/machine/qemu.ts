@@ -1,6 +1,7 @@
 import { environmentValue } from '../base/environment.js';
 import { runProcess } from '../base/process/index.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
+import { firstQemuWith, qemuHas } from './qemu-versions.js';
 import { hostArchitecture } from './shape.js';
 
 /** The QEMU of this host. */
@@ -10,14 +11,11 @@ export interface QemuBinary {
   readonly version: string;
 }
 
-/** Postcopy, blockdev-reopen of a filter's child and the sandbox options are all there since. */
-const oldestVersion = [7, 2] as const;
-
 const probeTimeoutMs = 10_000;
 
 /**
  * Finds QEMU on the PATH, or where `CRYOBOX_QEMU` points.
- * Throws `config_error` when there is none, or it is older than 7.2.
+ * Throws `config_error` when there is none, or it is older than all that can be used (qemu-versions.ts).
  */
 export async function findQemu(): Promise<QemuBinary> {
   const path = environmentValue('CRYOBOX_QEMU') ?? hostArchitecture().qemuBinary;
@@ -34,13 +32,11 @@ export async function findQemu(): Promise<QemuBinary> {
     });
   }
   const version = /version (\S+(?: \([^)]*\))?)/.exec(output)?.[1];
-  const [major = 0, minor = 0] = (version ?? '').split('.').map((part) => Number.parseInt(part, 10));
-  const tooOld = major < oldestVersion[0] || (major === oldestVersion[0] && minor < oldestVersion[1]);
-  if (!version || tooOld) {
+  if (!version || !qemuHas('machines', version)) {
     const found = version ?? output.split('\n')[0];
     throw new CryoboxError(
       'config_error',
-      `${path} is QEMU ${found}; ${oldestVersion.join('.')} or newer is needed`,
+      `${path} is QEMU ${found}; ${firstQemuWith('machines')} or newer is needed`,
     );
   }
   return { path, version };

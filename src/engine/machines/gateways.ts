@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../base/in-background.js';
 import { CryoboxError, messageOf } from '../../errors.js';
-import type { Card, Machine } from '../../machine/index.js';
+import { type Card, firstQemuWith, type Machine, qemuHas } from '../../machine/index.js';
 import { Gateway, type NetworkConfig, needsGateway, policyOf } from '../../network/index.js';
 import { type BoxRow, changeMachine, type MachineChanges, type MachineRow } from '../../store/index.js';
 import { configOf, requireRow } from '../record/rows.js';
@@ -13,8 +13,6 @@ const firstRetryMs = 100;
 const maxRetryMs = 5_000;
 /** One that has run for so long ended for another reason than the one before it. */
 const steadyMs = 30_000;
-/** First QEMU with `-netdev stream`. */
-const streamVersion = [7, 2];
 
 /**
  * Where the card of a box's machine leads. Throws `unsupported` for a box with lists where QEMU has no card that leads to
@@ -22,10 +20,9 @@ const streamVersion = [7, 2];
  */
 export function cardOf({ qemu }: MachinesContext, network: NetworkConfig): Card {
   if (!needsGateway(network)) return network.outbound === 'enabled' ? 'open' : 'closed';
-  const [major = 0, minor = 0] = qemu.version.split('.').map(Number);
-  const [wantedMajor = 0, wantedMinor = 0] = streamVersion;
-  if (major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)) return 'gateway';
-  throw new CryoboxError('unsupported', `allowNet and denyNet need QEMU 7.2, this is ${qemu.version}`, {
+  if (qemuHas('gatewayCard', qemu.version)) return 'gateway';
+  const needed = firstQemuWith('gatewayCard');
+  throw new CryoboxError('unsupported', `allowNet and denyNet need QEMU ${needed}, this is ${qemu.version}`, {
     hint: 'Install a newer QEMU, or leave the lists out.',
   });
 }
