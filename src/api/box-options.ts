@@ -14,6 +14,9 @@ export const boxLimits = {
   /** v1 contract, section 1.5. */
   nameLength: 128,
   labels: 64,
+  /** Least and most of {@link DiskLimits}: with less a box could not read what it needs to come up. */
+  diskBytesPerSecond: { min: 65_536, max: 1_000_000_000_000 },
+  diskOperationsPerSecond: { min: 10, max: 1_000_000_000 },
   /** Rules of each list of a box's network. */
   networkRules: 256,
   labelLength: 1024,
@@ -79,6 +82,21 @@ export interface NetworkTraffic {
   readonly denials: readonly NetworkDenial[];
 }
 
+/**
+ * How fast a box may use its disks, its volumes among them, all together. What is absent is not limited. What the guest has
+ * in its page cache is not read again, and what it writes counts when it is written back.
+ */
+export interface DiskLimits {
+  /** 65,536 to 1,000,000,000,000. */
+  readonly readBytesPerSecond?: number;
+  /** 65,536 to 1,000,000,000,000. */
+  readonly writeBytesPerSecond?: number;
+  /** Requests of the guest's kernel, 10 to 1,000,000,000. */
+  readonly readOperationsPerSecond?: number;
+  /** Requests of the guest's kernel, 10 to 1,000,000,000. */
+  readonly writeOperationsPerSecond?: number;
+}
+
 /** Linux capabilities of the box's processes, relative to the full set root has in a machine of its own. */
 export interface CapabilityOptions {
   readonly add?: readonly string[];
@@ -142,6 +160,8 @@ export interface CreateOptions extends ProgressOptions, RepeatableOptions {
    */
   readonly detach?: boolean;
   readonly network?: NetworkOptions;
+  /** @default none: as fast as the host's disk is */
+  readonly diskLimits?: DiskLimits;
   readonly capabilities?: CapabilityOptions;
   /** At most 4. Mounted whenever the box runs; `conflict` while another box that runs or is paused has one of them. */
   readonly volumes?: readonly VolumeMount[];

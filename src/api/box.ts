@@ -1,5 +1,6 @@
 import type {
   CapabilityOptions,
+  DiskLimits,
   NetworkInfo,
   NetworkOptions,
   StageTimes,
@@ -81,6 +82,8 @@ export interface BoxInfo {
   readonly autoResume: boolean;
   readonly detach: boolean;
   readonly network: Required<NetworkOptions>;
+  /** Empty: its disks are not limited. */
+  readonly diskLimits: DiskLimits;
   readonly capabilities: CapabilityOptions;
   readonly volumes: readonly VolumeMount[];
   readonly ports: readonly PublishedPort[];
@@ -183,6 +186,11 @@ export interface Box extends AsyncDisposable {
    * until its next start.
    */
   rename(name: string, options?: CallOptions): Promise<void>;
+  /**
+   * Replaces the limits of the box's disks: what is left out is not limited any more, and `{}` lifts all. In a running box
+   * they hold when this resolves. `invalid_argument` for one that is out of range.
+   */
+  limitDisk(limits: DiskLimits, options?: CallOptions): Promise<void>;
   /** Removes the box and what only it holds; `invalid_state` when it runs, unless forced. */
   remove(options?: CallOptions & { readonly force?: boolean }): Promise<void>;
   /**

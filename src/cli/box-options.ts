@@ -1,9 +1,10 @@
-import type { CreateOptions, NetworkOptions } from '../api/index.js';
+import type { CreateOptions, DiskLimits, NetworkOptions } from '../api/index.js';
 import { CryoboxError } from '../errors.js';
 import { parseEnvFile } from './env-file.js';
 import { commandLine, flag, many, refuseOptionWord, text, value } from './specs.js';
 import {
   oneOf,
+  parseBytes,
   parseCount,
   parseDiskGb,
   parseDurationSeconds,
@@ -19,6 +20,14 @@ import {
 /** The `--env-file` option. */
 export const envFile = many('--env-file <file>', 'file of KEY=VALUE lines', parseEnvFile);
 
+/** Options for the limits of a box's disks. */
+export const diskLimitSpecs = {
+  diskReadBps: value('--disk-read-bps <size>', 'bytes a second that its disks are read at most', parseBytes),
+  diskWriteBps: value('--disk-write-bps <size>', 'bytes a second written at most', parseBytes),
+  diskReadIops: value('--disk-read-iops <count>', 'reads a second at most', parseCount),
+  diskWriteIops: value('--disk-write-iops <count>', 'writes a second at most', parseCount),
+};
+
 const word = (raw: string) => raw;
 
 /** Options of commands that make a box. */
@@ -29,6 +38,7 @@ export const boxOptionSpecs = {
   cpus: value('--cpus <count>', 'virtual processors (default: 1)', parseCount),
   memory: value('-m, --memory <size>', 'MiB, or a size such as 512m or 2g (default: 512m)', parseMemoryMiB),
   disk: value('--disk <size>', 'size of the file system in GiB (default: 10)', parseDiskGb),
+  ...diskLimitSpecs,
   env: many('-e, --env <KEY=VALUE>', 'environment variable; KEY alone takes ours', parseEnvironment),
   envFile,
   workdir: text('-w, --workdir <directory>', 'working directory'),
@@ -120,6 +130,7 @@ export function toCreateOptions(image: string | undefined, options: BoxOptionVal
     entrypoint: options.entrypoint === undefined ? undefined : [options.entrypoint],
     labels: fromPairs(options.label),
     network: networkOptions(options),
+    diskLimits: toDiskLimits(options),
     volumes: volumes.length === 0 ? undefined : volumes,
     ports: options.publish.length === 0 ? undefined : options.publish,
     capabilities: capabilities(options.capAdd, options.capDrop),
@@ -128,6 +139,22 @@ export function toCreateOptions(image: string | undefined, options: BoxOptionVal
     autoDelete: options.autoDelete,
     autoResume: options.autoResume ? undefined : false,
   };
+}
+
+/** What the command line says of the speed of disks; undefined when it says nothing. */
+export function toDiskLimits(
+  options: {
+    readonly [K in keyof typeof diskLimitSpecs]: (typeof diskLimitSpecs)[K]['initial'];
+  },
+): DiskLimits | undefined {
+  const { diskReadBps, diskWriteBps, diskReadIops, diskWriteIops } = options;
+  const limits = {
+    ...(diskReadBps !== undefined && { readBytesPerSecond: diskReadBps }),
+    ...(diskWriteBps !== undefined && { writeBytesPerSecond: diskWriteBps }),
+    ...(diskReadIops !== undefined && { readOperationsPerSecond: diskReadIops }),
+    ...(diskWriteIops !== undefined && { writeOperationsPerSecond: diskWriteIops }),
+  };
+  return Object.keys(limits).length === 0 ? undefined : limits;
 }
 
 /** What the command line says of a network; undefined when it says nothing. */

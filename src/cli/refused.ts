@@ -13,10 +13,21 @@ const ports = 'Name each port: `-p 8080:8000`, or `-p 8000` for a port of the ho
 const hardware =
   'A box has no devices of the host. Its own processors and memory are set by --cpus and --memory.';
 const whole = 'Processors and memory of a box are its own: set --cpus and --memory.';
+const disks =
+  'A box has no devices of the host: limit its own disks by --disk-read-bps, --disk-write-bps, --disk-read-iops and --disk-write-iops.';
 const names = 'Write the name into /etc/hosts of the box, such as with `cryobox exec BOX`.';
 const namespaces = 'A box is a machine of its own and shares no namespace with the host or another box.';
 
 const option = (flags: string, instead: string): RefusedOption => ({ flags, instead });
+
+const shape = 'Make a box with other --cpus and --memory; `cryobox clone` keeps its disks.';
+
+/** Of `update`. */
+export const refusedChanges: readonly RefusedOption[] = [
+  option('-m, --memory <size>', shape),
+  option('--cpus <count>', shape),
+  option('--restart <policy>', 'A box that is stopped starts by itself with the next exec or cp.'),
+];
 
 /** Of `run` and `create`. */
 export const refusedBoxOptions: readonly RefusedOption[] = [
@@ -53,6 +64,10 @@ export const refusedBoxOptions: readonly RefusedOption[] = [
   option('--cpuset-cpus <cpus>', whole),
   option('--memory-swap <size>', whole),
   option('--pids-limit <count>', 'A box has process ids of its own, and cannot use up those of the host.'),
+  option('--device-read-bps <limit>', disks),
+  option('--device-write-bps <limit>', disks),
+  option('--device-read-iops <limit>', disks),
+  option('--device-write-iops <limit>', disks),
   option('--group-add <group>', 'Write the group with the user: `-u USER:GROUP`.'),
   option('--stop-signal <signal>', 'Send it by `cryobox kill --signal`.'),
   option('--stop-timeout <seconds>', 'Say it when you stop the box: `cryobox stop -t SECONDS`.'),
@@ -114,7 +129,6 @@ export const refusedCommands: readonly Command[] = [
   refusedCommand('load', 'Use `cryobox images import FILE`.'),
   refusedCommand('history', 'Use `cryobox images inspect IMAGE`.'),
   refusedCommand('diff', 'Compare what `cryobox cp BOX:/PATH -` gives of two snapshots.'),
-  refusedCommand('update', 'Make a box with other --cpus and --memory; `cryobox clone` keeps its disks.'),
   refusedCommand('secret', 'Give it as a variable of one command: `cryobox exec -e NAME BOX COMMAND`.'),
   refusedCommand('plugin', 'There are no plugins.'),
 ];

@@ -37,6 +37,16 @@ export function parseMemoryMiB(text: string): number {
   return mib;
 }
 
+/** Bytes of `65536`, `512k`, `10m` or `1g`: powers of 1024. */
+export function parseBytes(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([kmgt])?(?:i?b)?$/i.exec(text);
+  const power = ['k', 'm', 'g', 't'].indexOf(match?.[2]?.toLowerCase() ?? '') + 1;
+  const bytes = Number(match?.[1]) * 1024 ** power;
+  if (!Number.isInteger(bytes))
+    throw new InvalidArgumentError('Expected bytes, or a size such as 512k or 10m.');
+  return bytes;
+}
+
 /** GiB of `10` or `10g`. */
 export function parseDiskGb(text: string): number {
   const match = /^(\d+)(?:g(?:i?b)?)?$/i.exec(text);

@@ -51,6 +51,7 @@ export const kindsOfBox: Kinds<Box> = {
   start: 'change',
   stop: 'change',
   rename: 'change',
+  limitDisk: 'change',
   remove: 'change',
   exec: 'use',
   startExec: 'use',

@@ -42,5 +42,6 @@ export {
   volumeSlots,
 } from './shape.js';
 export { loadLazily, loadState, saveDeviceState, saveDevices, streamState } from './state.js';
+export { type Throttle, throttleDisks } from './throttle.js';
 export { newMachineUser } from './user.js';
 export { attachVolume } from './volume.js';

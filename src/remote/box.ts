@@ -8,6 +8,7 @@ import type {
   CallOptions,
   CloneOptions,
   Command,
+  DiskLimits,
   ExecBytesOptions,
   ExecOptions,
   ExecResult,
@@ -25,6 +26,7 @@ import type {
 import { type AnyResult, execute, wordsOf } from '../surface/exec.js';
 import { waitForPort } from '../surface/wait-for-port.js';
 import { boxFromJson, boxMetricsFromJson } from '../wire/box.js';
+import { diskLimitsToJson } from '../wire/disk-limits.js';
 import { errorFromJson } from '../wire/error.js';
 import { asObject, asObjects, compact, numberMap, text } from '../wire/json.js';
 import { saveArchive } from './archive-file.js';
@@ -107,6 +109,11 @@ export class RemoteBox implements Box {
   async rename(name: string, options: CallOptions = {}): Promise<void> {
     await this.#change('rename', { name }, options);
     this.#name = name;
+  }
+
+  async limitDisk(limits: DiskLimits, { signal }: CallOptions = {}): Promise<void> {
+    const json = diskLimitsToJson(limits);
+    await this.#transport.json({ method: 'PUT', path: `${this.#path}/disk_io`, json, signal });
   }
 
   async remove(options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {

@@ -94,7 +94,9 @@ function check(what: string, rule: Rule | undefined, args: readonly unknown[], l
 function checkFirst(what: string, { at, given }: Rule, first: unknown): void {
   if (at === 0 || given || what === 'box.exec' || what === 'box.startExec') return;
   const isFine =
-    what === 'box.clone' ? first === undefined || typeof first === 'string' : first !== undefined;
+    what === 'box.clone'
+      ? first === undefined || typeof first === 'string'
+      : (first ?? undefined) !== undefined;
   if (isFine) return;
   const got = first === undefined ? 'it is missing' : `got ${JSON.stringify(first)}`;
   throw new CryoboxError('invalid_argument', `${what}: the first argument is wrong: ${got}`);

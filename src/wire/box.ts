@@ -1,4 +1,5 @@
 import type { BoxActivity, BoxInfo, BoxMetrics, BoxStatus, Durability } from '../api/index.js';
+import { diskLimitsOf, diskLimitsToJson } from './disk-limits.js';
 import { exitCodeOf } from './execution.js';
 import {
   asObject,
@@ -53,6 +54,7 @@ export function boxToJson(info: BoxInfo): JsonObject {
     auto_resume: info.autoResume,
     detach: info.detach,
     network: networkToJson(info.network),
+    disk_io: diskLimitsToJson(info.diskLimits),
     capabilities: info.capabilities,
     volumes: info.volumes.map((mount) => ({
       managed_volume: mount.volume,
@@ -126,6 +128,7 @@ export function boxFromJson(value: unknown): BoxInfo {
     autoResume: json['auto_resume'] !== false,
     detach: json['detach'] !== false,
     network: networkOf(json),
+    diskLimits: diskLimitsOf(json),
     capabilities: capabilitiesOf(json),
     volumes: asObjects(json['volumes'] ?? [], 'volumes').map((mount) => ({
       volume: text(mount, 'managed_volume'),

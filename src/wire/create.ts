@@ -1,4 +1,5 @@
 import type { CreateOptions } from '../api/index.js';
+import { type DiskLimitsJson, diskLimitsFromJson, diskLimitsToJson } from './disk-limits.js';
 import { compact } from './json.js';
 import { type NetworkJson, networkFromJson, networkToJson } from './network.js';
 import { type PublishJson, publishFromJson, publishToJson } from './ports.js';
@@ -31,6 +32,7 @@ export interface CreateJson {
   readonly auto_delete?: number;
   readonly auto_resume?: boolean;
   readonly network?: NetworkJson;
+  readonly disk_io?: DiskLimitsJson;
   readonly volumes?: readonly MountJson[];
   readonly ports?: readonly PublishJson[];
   readonly advanced?: {
@@ -63,6 +65,7 @@ export function createToJson(options: CreateOptions): CreateJson {
     auto_delete: options.autoDelete,
     auto_resume: options.autoResume,
     network: options.network && networkToJson(options.network),
+    disk_io: options.diskLimits && diskLimitsToJson(options.diskLimits),
     volumes: options.volumes?.map((mount) => ({
       managed_volume: mount.volume,
       guest_path: mount.guestPath,
@@ -95,6 +98,7 @@ export function createFromJson(json: CreateJson): CreateOptions {
     autoDelete: json.auto_delete,
     autoResume: json.auto_resume,
     network: json.network && networkFromJson(json.network),
+    diskLimits: json.disk_io && diskLimitsFromJson(json.disk_io),
     volumes: json.volumes?.map((mount) => ({
       volume: mount.managed_volume,
       guestPath: mount.guest_path,

@@ -79,6 +79,32 @@ describe('boxes by the words of container tools', () => {
     expect(await must('inspect', '-f', template, 'one')).toBe('one true host.example 268435456 x\n');
   });
 
+  it('have disks whose speed is limited', async () => {
+    await must('create', '--name', 'slow', '--disk-read-bps', '10m', '--disk-write-iops', '200', 'tiny');
+    const shown = () => must('inspect', '-f', '{{json .DiskLimits}}', 'slow');
+    expect(JSON.parse(await shown())).toEqual({
+      readBytesPerSecond: 10_485_760,
+      writeOperationsPerSecond: 200,
+    });
+    await must('update', '--disk-write-bps', '512k', 'slow');
+    expect(await must('inspect', 'slow')).toMatch(
+      /disk limits: +read 10\.0 MiB\/s, write 512\.0 KiB\/s, 200 writes\/s/,
+    );
+    await must('update', '--no-disk-limits', '--disk-read-iops', '50', 'slow');
+    expect(JSON.parse(await shown())).toEqual({ readOperationsPerSecond: 50 });
+    for (const [words, told] of [
+      [['update', 'slow'], 'Nothing to change'],
+      [['update', '--disk-read-bps', '1', 'slow'], 'from 65536 to'],
+      [['update', '--disk-read-bps', 'fast', 'slow'], 'Expected bytes'],
+      [['update', '--memory', '1g', 'slow'], 'cryobox clone'],
+      [['create', '--device-read-bps', '/dev/sda:1m', 'tiny'], '--disk-read-bps'],
+    ] as const) {
+      const { exitCode, stderr } = await cli(...words);
+      expect([exitCode, stderr]).toEqual([125, expect.stringContaining(told)]);
+    }
+    await must('rm', '-f', 'slow');
+  });
+
   it('have logs that are followed, and an end that is waited for', async () => {
     const script =
       'i=0; while [ $i -lt 5 ]; do echo line $i; echo e$i >&2; i=$((i+1)); usleep 100000; done; read x; exit 7';

@@ -51,6 +51,33 @@ conformance('disks', (subject) => {
     await box.snapshot.remove('one');
   });
 
+  it('are limited, when a box is made and later', async () => {
+    const { box, runtime } = subject;
+    const diskLimits = { readBytesPerSecond: 1_000_000, writeOperationsPerSecond: 100 };
+    const limited = await runtime.create({ image: 'tiny', diskLimits, detach: true });
+    expect((await limited.info()).diskLimits).toEqual(diskLimits);
+    await limited.limitDisk({ writeBytesPerSecond: 2_000_000 });
+    expect((await limited.info()).diskLimits).toEqual({ writeBytesPerSecond: 2_000_000 });
+    await limited.limitDisk({});
+    expect((await limited.info()).diskLimits).toEqual({});
+    await limited.remove({ force: true });
+    await expect(limited.limitDisk({})).rejects.toMatchObject({ code: 'not_found' });
+    expect((await box.info()).diskLimits).toEqual({});
+    for (const wrong of [
+      { readBytesPerSecond: 1 },
+      { readOperationsPerSecond: '50' },
+      { bps: 1 },
+      [],
+      null,
+    ]) {
+      const refused = { code: expect.stringMatching(/^(invalid_argument|unsupported)$/) };
+      await expect(box.limitDisk(wrong as object)).rejects.toMatchObject(refused);
+      if (wrong === null) continue;
+      const made = runtime.create({ image: 'tiny', diskLimits: wrong as object });
+      await expect(made).rejects.toMatchObject(refused);
+    }
+  });
+
   it('are exported with memory, which is imported for who is trusted', async () => {
     const { box, runtime, stage } = subject;
     const directory = await mkdtemp(join(tmpdir(), 'cryobox-export-'));

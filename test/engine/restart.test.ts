@@ -9,6 +9,8 @@ it('takes over machines and running commands after the engine was killed', async
   const first = await startEngine(home.path);
   const client = connectRuntime({ socketPath: `${home.path}/engine.sock` });
   const box = await client.create({ image: 'tiny', name: 'survivor', detach: true });
+  const diskLimits = { readBytesPerSecond: 50_000_000 };
+  await box.limitDisk(diskLimits);
   const before = await box.info();
   const script = 'echo started; while [ ! -e /root/go ]; do sleep 0.05; done; echo finished; exit 3';
   const execution = await box.startExec(['sh', '-c', script]);
@@ -30,6 +32,7 @@ it('takes over machines and running commands after the engine was killed', async
     pid: before.pid,
     run: before.run,
     operation: null,
+    diskLimits,
   });
   const attached = await again.executions.attach(execution.id);
   await again.files.write('/root/go', '');

@@ -26,6 +26,10 @@ export const boxOperations: Readonly<Record<string, Operation>> = {
   stop: { rule: 'stop', to: 'stopped', run: ({ box }) => box.stop() },
   remove: { rule: 'remove', to: 'gone', run: ({ box }) => box.remove({ force: true }) },
   rename: { rule: 'rename', run: ({ box, turn }) => box.rename(`b${turn}`) },
+  'disk.limit': {
+    rule: 'disk.limit',
+    run: ({ box, turn }) => box.limitDisk({ writeBytesPerSecond: (turn + 1) * 1_000_000 }),
+  },
   exec: {
     rule: 'exec',
     endsWith,

@@ -1,7 +1,9 @@
 import type { Box } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
+import { diskLimitSpecs, toDiskLimits } from '../box-options.js';
 import { createCommand } from '../command.js';
 import type { Context } from '../context.js';
+import { refusedChanges } from '../refused.js';
 import { flag, required, several, text, value } from '../specs.js';
 import { forEachTarget, requireBox, requireRunning } from '../targets.js';
 import { parseDurationMs, parseSignal } from '../values.js';
@@ -88,6 +90,29 @@ export const rename = createCommand({
   options: {},
   async handler(context, { box, name }) {
     await (await requireBox(context, box)).rename(name, { signal: context.signal });
+  },
+});
+
+export const update = createCommand({
+  name: 'update',
+  summary: 'change the limits of the disks of boxes; what is not said stays',
+  args: boxesArgument,
+  options: { ...diskLimitSpecs, diskLimits: flag('--no-disk-limits', 'lifts those that are not named') },
+  refused: refusedChanges,
+  handler: (context, { boxes }, { diskLimits: keep, ...options }) => {
+    const wanted = toDiskLimits(options);
+    if (wanted === undefined && keep) {
+      throw new CryoboxError('invalid_argument', 'Nothing to change was named', {
+        hint: 'Give --disk-read-bps, --disk-write-bps, --disk-read-iops, --disk-write-iops or --no-disk-limits.',
+      });
+    }
+    return forEachTarget(context, boxes, async (target) => {
+      const { signal } = context;
+      const box = await requireBox(context, target);
+      const kept = keep ? (await box.info({ signal })).diskLimits : {};
+      await box.limitDisk({ ...kept, ...wanted }, { signal });
+      return target;
+    });
   },
 });
 

@@ -1,4 +1,4 @@
-import type { BoxInfo, MainInfo } from '../../api/index.js';
+import type { BoxInfo, DiskLimits, MainInfo } from '../../api/index.js';
 import { boxDocument, statusOf, textOf } from '../box-view.js';
 import { createCommand } from '../command.js';
 import { printJson, printOne } from '../listing.js';
@@ -30,6 +30,20 @@ function mainFacts({ command, tty, exitCode, signal }: MainInfo): string {
   return `${command.join(' ')}${tty ? ' on a terminal' : ''}${end}`;
 }
 
+function diskLimitsText(limits: DiskLimits): string {
+  const { readBytesPerSecond, writeBytesPerSecond } = limits;
+  const bytes = (what: string, value: number | undefined): string[] =>
+    value === undefined ? [] : [`${what} ${formatBytes(value)}/s`];
+  const count = (what: string, value: number | undefined): string[] =>
+    value === undefined ? [] : [`${value} ${what}/s`];
+  return [
+    ...bytes('read', readBytesPerSecond),
+    ...bytes('write', writeBytesPerSecond),
+    ...count('reads', limits.readOperationsPerSecond),
+    ...count('writes', limits.writeOperationsPerSecond),
+  ].join(', ');
+}
+
 function boxFacts(box: BoxInfo): Record<string, string | number | null> {
   return {
     id: box.id,
@@ -40,6 +54,7 @@ function boxFacts(box: BoxInfo): Record<string, string | number | null> {
     template: box.template,
     shape: `${box.cpus} cpus, ${box.memoryMiB} MiB memory, ${box.diskSizeGb} GiB disk`,
     network: box.network.outbound === 'enabled' ? 'outbound' : 'none',
+    'disk limits': diskLimitsText(box.diskLimits),
     'working directory': box.workingDir,
     user: box.user,
     entrypoint: box.entrypoint.join(' '),

@@ -9,6 +9,7 @@ import type {
   CallOptions,
   CloneOptions,
   Command,
+  DiskLimits,
   ExecBytesOptions,
   ExecOptions,
   ExecResult,
@@ -40,6 +41,7 @@ import { readMainOutput } from '../machines/main.js';
 import { startBox } from '../machines/start.js';
 import { removeBox, stopBox } from '../machines/stop.js';
 import { livingMachine } from '../machines/watch.js';
+import { checkDiskLimits } from '../record/disk-limits.js';
 import { configOf, requireRow } from '../record/rows.js';
 import { checkName } from '../record/validate.js';
 import { cloneBox } from '../states/clone.js';
@@ -49,6 +51,7 @@ import { resumeBox } from '../states/resume.js';
 import { EngineSnapshots } from '../states/snapshots.js';
 import { exportBox, exportBytes, type HeldBox, holdBox } from '../transfer/export.js';
 import type { EngineContext } from './context.js';
+import { limitDisk } from './disk-limits.js';
 import { boxMetrics } from './metrics.js';
 import { EngineNetwork } from './network.js';
 import { EnginePorts } from './ports.js';
@@ -119,6 +122,12 @@ export class EngineBox implements Box {
     const rename = (row: BoxRow): Promise<void> => renameBox(this.#ctx, row, name);
     await exclusively(this.#ctx, this.id, 'rename', rename, signal);
     this.#name = name;
+  }
+
+  async limitDisk(limits: DiskLimits, { signal }: CallOptions = {}): Promise<void> {
+    checkDiskLimits(limits);
+    const limit = (row: BoxRow): Promise<void> => limitDisk(this.#ctx, row, limits);
+    await exclusively(this.#ctx, this.id, 'disk.limit', limit, signal);
   }
 
   async remove(options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {

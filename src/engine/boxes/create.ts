@@ -155,6 +155,7 @@ function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {
     cmd: options.cmd ?? image.cmd,
     main: mainOf(options, image),
     network: normalNetwork(options.network),
+    diskLimits: options.diskLimits ?? {},
     capabilities: options.capabilities ?? {},
     volumes: options.volumes ?? [],
   };

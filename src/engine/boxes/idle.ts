@@ -34,7 +34,7 @@ export async function endIdleBox(ctx: EngineContext, boxId: string): Promise<voi
     if (action === 'pause' && live) {
       // Whoever comes from now on waits, and resumes the box.
       live.gate.close();
-      await syncDisks(ctx, live);
+      await syncDisks(ctx, live, row);
       await pauseBox(ctx, row);
     } else if (action === 'stop' && live) await stopBox(ctx, row);
     else if (action === 'remove') await removeBox(ctx, row);

@@ -25,6 +25,7 @@ import {
 } from '../../store/index.js';
 import { letGoOfMerged } from '../layers/merger.js';
 import { adoptedPager, pagerOf, watchPager } from '../machines/adopt-pager.js';
+import { keepLimits } from '../machines/disk-limits.js';
 import { keepAnswering } from '../machines/disk-room.js';
 import { adoptGateway, watchGateway } from '../machines/gateways.js';
 import { newLiveBox } from '../machines/live.js';
@@ -35,7 +36,7 @@ import { findHeads, reconcileHeads } from '../machines/reconcile.js';
 import { repairLayers } from '../machines/repair.js';
 import { removeBox } from '../machines/stop.js';
 import { watchMachine } from '../machines/watch.js';
-import { requireRow, updateBox } from '../record/rows.js';
+import { configOf, requireRow, updateBox } from '../record/rows.js';
 import type { EngineContext } from './context.js';
 
 /** An agent answers at once unless its machine was left standing still or is overloaded. */
@@ -92,6 +93,8 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     const agent = await AgentClient.connect({ socketPath: machine.agentSocket, timeoutMs: adoptTimeoutMs });
     // It may also have ended while the guest was frozen for a snapshot.
     await agent.system.thaw().catch(ignoreNotFrozen);
+    // Or while the limits of its disks were changed, or lifted for that snapshot.
+    await keepLimits(machine, configOf(box).diskLimits);
     const pager = server && supply === 'alive' ? adoptedPager(ctx, boxId, server) : undefined;
     const memory = { baseLayer: row.base_layer, memoryId: row.memory_id, pager };
     const gateway = await adoptGateway(ctx, machine, row, box);

@@ -10,9 +10,11 @@ import {
   machineFailure,
 } from '../../machine/index.js';
 import type { Gateway, NetworkConfig } from '../../network/index.js';
+import type { BoxRow } from '../../store/index.js';
 import { attachVolumes } from '../volumes/attach.js';
 import type { Attachment } from '../volumes/attachment.js';
 import type { MachinesContext } from './context.js';
+import { limitNewMachine } from './disk-limits.js';
 import { startGateway } from './gateways.js';
 import type { Golden } from './golden.js';
 import { loadGolden } from './golden-load.js';
@@ -37,6 +39,8 @@ export interface RestoreOptions {
   readonly volumes: readonly Attachment[];
   /** What its gateway goes by, for a machine whose card leads to one. */
   readonly network?: NetworkConfig | undefined;
+  /** The box, whose limits hold from the first instruction on; absent: those are set later. */
+  readonly limitedAs?: BoxRow | undefined;
   /** Called with each stage's name and milliseconds. */
   readonly onStage: (stage: string, durationMs: number) => void;
 }
@@ -89,6 +93,7 @@ export async function restoreMachine(
     starting?.catch(() => undefined);
     await attachDisks(ctx, waiting, options.heads);
     await attachVolumes(ctx, machine, options.volumes);
+    if (options.limitedAs) await limitNewMachine(machine, options.limitedAs);
     stage('disks');
     // Before the guest runs: from its first instruction on its packets are judged.
     const gateway = await starting;

@@ -20,6 +20,7 @@ import { mountVolumes } from '../volumes/attach.js';
 import type { Attachment } from '../volumes/attachment.js';
 import { insertAttachments } from '../volumes/attachments.js';
 import type { MachinesContext } from './context.js';
+import { limitNewMachine } from './disk-limits.js';
 import { endFormerMachines } from './former.js';
 import { cardOf } from './gateways.js';
 import type { Golden } from './golden.js';
@@ -87,6 +88,8 @@ export async function startBox(ctx: MachinesContext, row: BoxRow, signal?: Abort
     const configuring = performance.now();
     const run = await configure(agent, row, card);
     await mountVolumes(agent, volumes);
+    // From its own first instruction on; what comes before is our doing.
+    await limitNewMachine(machine, row);
     await startMain(agent, row);
     stages.record('configure', performance.now() - configuring);
     stages.record('total', performance.now() - started);

@@ -7,6 +7,7 @@ import { type BoxRow, deleteBox } from '../../store/index.js';
 import { announce, updateBox } from '../record/rows.js';
 import { writesVolumes } from '../volumes/rules.js';
 import type { MachinesContext } from './context.js';
+import { liftLimits } from './disk-limits.js';
 import { keepConsole, takeOff } from './forget.js';
 import type { LeaveReason } from './leave.js';
 import { beginLeave, type LiveBox, leave } from './live.js';
@@ -29,7 +30,7 @@ export async function stopBox(ctx: MachinesContext, row: BoxRow, timeoutMs = sto
     const began = performance.now();
     await endMain(ctx, live, timeoutMs * graceShare);
     const leftMs = Math.max(timeoutMs - (performance.now() - began), Math.min(timeoutMs, leastPowerOffMs));
-    await powerOff(live, { graceMs: leftMs * graceShare, timeoutMs: leftMs });
+    await powerOff(ctx, live, row, { graceMs: leftMs * graceShare, timeoutMs: leftMs });
     await killMachine(ctx, live, 'stopped');
     ctx.counters.add(row.tenant, 'boxesStoppedTotal');
   }
@@ -44,9 +45,12 @@ export async function stopBox(ctx: MachinesContext, row: BoxRow, timeoutMs = sto
 }
 
 async function powerOff(
+  ctx: MachinesContext,
   live: LiveBox,
+  row: BoxRow,
   { graceMs, timeoutMs }: { readonly graceMs: number; readonly timeoutMs: number },
 ): Promise<void> {
+  await liftLimits(ctx, live, row);
   // The agent has no chance to answer: the machine ends.
   live.agent.system.powerOff({ timeoutMs: Math.round(graceMs) }).catch(() => undefined);
   await within(live.machine.exited, timeoutMs);
@@ -72,7 +76,7 @@ export async function removeBox(ctx: MachinesContext, row: BoxRow): Promise<void
   if (live) {
     beginLeave(live, 'removed');
     // What it wrote to its volumes outlives it.
-    if (writesVolumes(row)) await powerOff(live, { graceMs: 0, timeoutMs: stopTimeoutMs });
+    if (writesVolumes(row)) await powerOff(ctx, live, row, { graceMs: 0, timeoutMs: stopTimeoutMs });
     await killMachine(ctx, live, 'removed');
     await takeOff(ctx, live, () => ctx.commits.run((tx) => deleteBox(tx, row.id)));
   } else {

@@ -1,4 +1,4 @@
-import type { CapabilityOptions, CreateOptions, VolumeMount } from '../../api/index.js';
+import type { CapabilityOptions, CreateOptions, DiskLimits, VolumeMount } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { type NetworkConfig, normalNetwork } from '../../network/index.js';
 
@@ -21,6 +21,7 @@ export interface BoxConfig {
   /** The command that runs at every start. Absent: the box idles. */
   readonly main?: MainConfig;
   readonly network: NetworkConfig;
+  readonly diskLimits: DiskLimits;
   readonly capabilities: CapabilityOptions;
   readonly volumes: readonly VolumeMount[];
 }
@@ -50,10 +51,10 @@ export function mainOf(
   });
 }
 
-/** A stored configuration; one of an earlier release has no lists. */
+/** A stored configuration; one of an earlier release has no lists, and no limits. */
 export function parseConfig(text: string): BoxConfig {
   const config = JSON.parse(text) as BoxConfig;
-  return { ...config, network: normalNetwork(config.network) };
+  return { ...config, network: normalNetwork(config.network), diskLimits: config.diskLimits ?? {} };
 }
 
 /** What everybody may know of an environment without a note of where it comes from: no program keeps a secret there. */

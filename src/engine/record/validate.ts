@@ -1,6 +1,7 @@
 import { boxLimits, type CreateOptions } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { normalNetwork } from '../../network/index.js';
+import { checkDiskLimits } from './disk-limits.js';
 import { checkInteger } from './integers.js';
 import { checkPorts } from './ports.js';
 import { checkVolumeMounts } from './volume-mounts.js';
@@ -80,6 +81,7 @@ export function checkCreateOptions(options: CreateOptions): void {
   }
   if (options.user === '') throw invalid('user must not be empty');
   checkNetwork(options.network);
+  checkDiskLimits(options.diskLimits ?? undefined);
   checkChoice('autoStopAction', options.autoStopAction, ['stop', 'pause']);
   for (const name of [...(options.capabilities?.add ?? []), ...(options.capabilities?.drop ?? [])]) {
     if (!capabilityPattern.test(name))

@@ -16,6 +16,7 @@ import {
 import { headColumn, slots } from '../layers/disk-layers.js';
 import { emptyHeadBytes } from '../layers/layer-files.js';
 import type { MachinesContext } from '../machines/context.js';
+import { withoutLimits } from '../machines/disk-limits.js';
 import { requireRoom } from '../machines/disk-room.js';
 import { needsReplay } from '../machines/journal.js';
 import type { LiveBox } from '../machines/live.js';
@@ -75,7 +76,7 @@ export async function captureDisks(
   if (!live) return await captureAtRest(ctx, row);
   requireRoom(live);
   const current = await reconcileHeads(ctx, live, row);
-  const frozen = options.quiesce ? await freeze(live, options) : 'not-asked';
+  const frozen = options.quiesce ? await freeze(ctx, live, row, options) : 'not-asked';
   if (frozen === 'failed') {
     await stopBox(ctx, row);
     return await captureAtRest(ctx, row);
@@ -90,9 +91,15 @@ export async function captureDisks(
   }
 }
 
-async function freeze(live: LiveBox, options: QuiesceOptions): Promise<'frozen' | 'failed'> {
+async function freeze(
+  ctx: MachinesContext,
+  live: LiveBox,
+  row: BoxRow,
+  options: QuiesceOptions,
+): Promise<'frozen' | 'failed'> {
   try {
-    await live.agent.system.freeze({ timeoutMs: options.quiesceTimeoutMs });
+    const { quiesceTimeoutMs: timeoutMs } = options;
+    await withoutLimits(ctx, live, row, () => live.agent.system.freeze({ timeoutMs }));
     faultPoint('guest.freeze:after');
     return 'frozen';
   } catch (error) {

@@ -87,7 +87,7 @@ export async function snapshotMemory(
   refuseVolumes(box, 'take a snapshot with memory of', 'read-only');
   let row: SnapshotRow | undefined;
   const live = ctx.live.get(box.id);
-  if (live) await syncDisks(ctx, live);
+  if (live) await syncDisks(ctx, live, box);
   const { guestPauseMs } = await takeMemory(ctx, box, async (tx, memory) => {
     throwIfCancelled(signal, 'the snapshot');
     row = {

@@ -2,6 +2,7 @@ import { abortable, throwIfCancelled } from '../../base/abort.js';
 import { CryoboxError } from '../../errors.js';
 import { type BoxRow, changeBox } from '../../store/index.js';
 import type { MachinesContext } from '../machines/context.js';
+import { withoutLimits } from '../machines/disk-limits.js';
 import type { LiveBox } from '../machines/live.js';
 import { keepMainOutput } from '../machines/main.js';
 import { endMachine } from '../machines/stop.js';
@@ -42,7 +43,10 @@ async function pauseMachine(
   await ctx.flattener.makeRoom(row);
   const current = await requireRow(ctx.db, row.id);
   // Its volumes are not part of its memory: without it they keep what was written until now.
-  if (writesVolumes(row)) await live.agent.system.sync({ timeoutMs: syncTimeoutMs });
+  if (writesVolumes(row)) {
+    const sync = (): Promise<unknown> => live.agent.system.sync({ timeoutMs: syncTimeoutMs });
+    await withoutLimits(ctx, live, row, sync);
+  }
   await keepMainOutput(ctx, live);
   const captured = await captureMachine(ctx, current, live, { goOn: false });
   try {

@@ -75,6 +75,7 @@ export async function resumeBox(
       heads,
       volumes,
       network: card === 'gateway' ? network : undefined,
+      limitedAs: row,
       onStage: stages.record,
     });
     const live = await bringToUse(ctx, {

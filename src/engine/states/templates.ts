@@ -228,6 +228,7 @@ function configOf(options: CreateOptions, source: BoxConfig): BoxConfig {
     // The process that is there goes on as it is; what is given begins with the next start.
     main: mainOf(options, source) ?? source.main,
     network: normalNetwork({ ...source.network, ...options.network }),
+    diskLimits: options.diskLimits ?? source.diskLimits,
     capabilities: options.capabilities ?? source.capabilities,
     volumes: options.volumes ?? [],
   };

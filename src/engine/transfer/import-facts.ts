@@ -37,6 +37,13 @@ const network = z.object({
   denyNet: rules,
 });
 
+const diskLimits = z.object({
+  readBytesPerSecond: z.number().optional(),
+  writeBytesPerSecond: z.number().optional(),
+  readOperationsPerSecond: z.number().optional(),
+  writeOperationsPerSecond: z.number().optional(),
+});
+
 /** Volumes are of the host that the archive came from: none is attached here. */
 const config = z.object({
   env: text.default({}),
@@ -49,6 +56,7 @@ const config = z.object({
   cmd: z.array(z.string()).default([]),
   main: z.object({ argv: z.array(z.string()).min(1), tty: z.boolean() }).optional(),
   network: network.prefault({}),
+  diskLimits: diskLimits.default({}),
   capabilities: capabilities.default({}),
 });
 
@@ -146,6 +154,7 @@ function boxliteFactsOf(manifest: BoxliteManifest): ImportFacts {
         { entrypoint: [], cmd: [] },
       ),
       network: normalNetwork(),
+      diskLimits: {},
       capabilities: {},
       volumes: [],
     },

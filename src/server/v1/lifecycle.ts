@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import type { Box } from '../../api/index.js';
 import { boxToJson } from '../../wire/box.js';
+import { diskLimitsFromJson } from '../../wire/disk-limits.js';
 import type { JsonObject } from '../../wire/json.js';
 import { boxParams, optionalBody } from '../http/common-schemas.js';
 import { type Answer, boxOf, type Call, ok, type Route, route } from '../http/route.js';
-import { boxBody, boxName } from './schemas/box.js';
+import { boxBody, boxName, diskLimits } from './schemas/box.js';
 import { anyObject } from './schemas/resources.js';
 import { forkRequest } from './schemas/snapshot.js';
 
@@ -64,6 +65,21 @@ export const lifecycleRoutes: readonly Route[] = [
     handle: async (call) => {
       const box = await boxOf(call);
       await box.rename(call.body.name, { signal: call.signal });
+      return withBox(call, box);
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/boxes/:id/disk_io',
+    operation: 'limitDisk',
+    summary: 'Replace the limits of the disks of a box; what is left out is not limited',
+    scope: 'box:write',
+    params: boxParams,
+    body: diskLimits,
+    answer: { status: 200, body: boxBody },
+    handle: async (call) => {
+      const box = await boxOf(call);
+      await box.limitDisk(diskLimitsFromJson(call.body), { signal: call.signal });
       return withBox(call, box);
     },
   }),

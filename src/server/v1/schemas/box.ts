@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { boxLimits, boxStatuses, durabilities } from '../../../api/index.js';
 import type { CreateJson } from '../../../wire/create.js';
+import type { DiskLimitsJson } from '../../../wire/disk-limits.js';
 import type { PublishJson } from '../../../wire/ports.js';
 import { guestPath, named, openQuery, queryFlag, queryNumber, textMap } from '../../http/common-schemas.js';
 
@@ -47,6 +48,18 @@ const network = z
 /** Body of `PUT {p}/boxes/{id}/network`: all of it; what is left out has its default. */
 export const networkRequest = network;
 
+const { diskBytesPerSecond: bytes, diskOperationsPerSecond: operations } = boxLimits;
+const bytesPerSecond = z.int().min(bytes.min).max(bytes.max).optional();
+const operationsPerSecond = z.int().min(operations.min).max(operations.max).optional();
+
+/** `disk_io` of a create, and body of `PUT {p}/boxes/{id}/disk_io`: what is left out is not limited. */
+export const diskLimits = z.strictObject({
+  read_bps: bytesPerSecond,
+  write_bps: bytesPerSecond,
+  read_iops: operationsPerSecond,
+  write_iops: operationsPerSecond,
+}) satisfies z.ZodType<DiskLimitsJson>;
+
 const capabilityNames = z
   .array(z.string().regex(/^[A-Z_]{1,64}$/, 'should be a capability such as NET_ADMIN'))
   .max(64);
@@ -87,6 +100,7 @@ export const createRequest = z
     auto_delete: timer.optional(),
     auto_resume: z.boolean().optional(),
     network: network.optional(),
+    disk_io: diskLimits.nullish().transform((limits) => limits ?? undefined),
     volumes: z.array(mount).max(boxLimits.volumes).optional(),
     ports: z.array(publishRequest).max(boxLimits.ports).optional(),
     advanced: z
