@@ -113,6 +113,9 @@ export interface VolumeMount {
   readonly readOnly?: boolean;
 }
 
+/** What becomes of a box at the end of its lifetime. */
+export type LifetimeAction = 'stop' | 'pause' | 'remove';
+
 /** What a new box is made of. Exactly one of `image` and `template`. */
 export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   /** Reference of an image that is here, or can be pulled. */
@@ -152,6 +155,13 @@ export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   readonly autoStopAction?: 'stop' | 'pause';
   /** Seconds without any activity after which the box is removed; 0: never; must exceed `autoStop`. @default 0 */
   readonly autoDelete?: number;
+  /**
+   * Seconds that each run of the box lasts at most, used or not, from its start or resume on; 0: without end. It ends by
+   * itself then, as {@link CreateOptions.lifetimeAction} says. Clones and forks have the same. @default 0
+   */
+  readonly lifetime?: number;
+  /** What becomes of the box at the end of its lifetime. @default 'stop' */
+  readonly lifetimeAction?: LifetimeAction;
   /** Whether exec and copy start or resume the box. @default true */
   readonly autoResume?: boolean;
   /**

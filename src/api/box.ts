@@ -1,6 +1,7 @@
 import type {
   CapabilityOptions,
   DiskLimits,
+  LifetimeAction,
   NetworkInfo,
   NetworkOptions,
   StageTimes,
@@ -79,6 +80,11 @@ export interface BoxInfo {
   readonly autoStop: number;
   readonly autoStopAction: 'stop' | 'pause';
   readonly autoDelete: number;
+  /** Seconds that each run lasts at most; 0: without end. */
+  readonly lifetime: number;
+  readonly lifetimeAction: LifetimeAction;
+  /** When this run ends by itself at the latest; null when it has no end, or the box does not run. */
+  readonly endsAt: Date | null;
   readonly autoResume: boolean;
   readonly detach: boolean;
   readonly network: Required<NetworkOptions>;
@@ -150,6 +156,14 @@ export interface WaitForPortOptions extends CallOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+/** How a lifetime is set. */
+export interface LifetimeOptions extends CallOptions {
+  /** @default what it was */
+  readonly action?: LifetimeAction | undefined;
+  /** Leaves a run that would end later as it is, and the lifetime with it. @default false */
+  readonly extendOnly?: boolean | undefined;
+}
+
 /** The network of a box. */
 export interface BoxNetwork {
   /** Its lists, and what its gateway let through and refused since that started. */
@@ -191,6 +205,11 @@ export interface Box extends AsyncDisposable {
    * they hold when this resolves. `invalid_argument` for one that is out of range.
    */
   limitDisk(limits: DiskLimits, options?: CallOptions): Promise<void>;
+  /**
+   * Lets each run of the box last that many seconds, 0 to 31536000; 0: without end. A run that is under way lasts as long
+   * from now on. `invalid_argument` for a number out of range.
+   */
+  setLifetime(seconds: number, options?: LifetimeOptions): Promise<void>;
   /** Removes the box and what only it holds; `invalid_state` when it runs, unless forced. */
   remove(options?: CallOptions & { readonly force?: boolean }): Promise<void>;
   /**

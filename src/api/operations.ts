@@ -63,6 +63,7 @@ export const operations = {
   stop: { from: any, exclusive: true, undecided: 'disks' },
   rename: { from: any, exclusive: true },
   'disk.limit': { from: any, exclusive: true },
+  lifetime: { from: any, exclusive: true },
   remove: { from: any, exclusive: true },
   exec: {
     from: ['running'],

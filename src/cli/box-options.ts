@@ -87,6 +87,16 @@ export const boxOptionSpecs = {
     'removes the box after this time without activity',
     parseDurationSeconds,
   ),
+  lifetime: value(
+    '--lifetime <duration>',
+    'ends each run of the box after this time, used or not',
+    parseDurationSeconds,
+  ),
+  lifetimeAction: value(
+    '--lifetime-action <action>',
+    'stop, pause or remove (default: stop)',
+    oneOf('stop', 'pause', 'remove'),
+  ),
   autoResume: flag('--no-auto-resume', 'exec and cp do not start the box'),
 };
 
@@ -137,6 +147,8 @@ export function toCreateOptions(image: string | undefined, options: BoxOptionVal
     autoStop: options.autoStop,
     autoStopAction: options.autoStopAction,
     autoDelete: options.autoDelete,
+    lifetime: options.lifetime,
+    lifetimeAction: options.lifetimeAction,
     autoResume: options.autoResume ? undefined : false,
   };
 }

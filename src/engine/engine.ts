@@ -2,17 +2,20 @@ import type { BoxActivity, Runtime } from '../api/index.js';
 
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
+import { messageOf } from '../errors.js';
 import { findQemu } from '../machine/index.js';
 import { type Database, findBox, GroupCommit, hasBoxToRemove, openDatabase } from '../store/index.js';
 import { surfaceOf } from '../surface/surface.js';
 import type { EngineContext } from './boxes/context.js';
 import { endIdleBox } from './boxes/idle.js';
 import { BoxInfos } from './boxes/infos.js';
+import { endRun } from './boxes/lifetime.js';
 import { recover } from './boxes/recovery.js';
 import { closeEngine } from './close.js';
 import { openPort } from './commands/use.js';
 import { Activity } from './core/activity.js';
 import { Counters } from './core/counters.js';
+import { Deadlines } from './core/deadlines.js';
 import { Events } from './core/events.js';
 import { type HomePaths, homePaths } from './core/home.js';
 import { homeWarning, prepareHome } from './core/home-directory.js';
@@ -228,6 +231,12 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
       ...needs,
       isRunning: (boxId) => state.live.get(boxId) !== undefined,
       endIdle: (boxId) => endIdleBox(ctx, boxId),
+    }),
+    runEnds: new Deadlines({
+      dueAt: (boxId) => state.live.get(boxId)?.endsAt,
+      run: (boxId) => endRun(ctx, boxId),
+      failed: (boxId, error, retryMs) =>
+        logger.warn('cannot end a run that is over', { box: boxId, reason: messageOf(error), retryMs }),
     }),
     events: new Events(),
     work: new Work(),

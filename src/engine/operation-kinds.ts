@@ -52,6 +52,7 @@ export const kindsOfBox: Kinds<Box> = {
   stop: 'change',
   rename: 'change',
   limitDisk: 'change',
+  setLifetime: 'change',
   remove: 'change',
   exec: 'use',
   startExec: 'use',

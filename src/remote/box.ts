@@ -15,6 +15,7 @@ import type {
   Execution,
   ExportOptions,
   ForkResult,
+  LifetimeOptions,
   MainOutput,
   Pager,
   PortConnection,
@@ -114,6 +115,11 @@ export class RemoteBox implements Box {
   async limitDisk(limits: DiskLimits, { signal }: CallOptions = {}): Promise<void> {
     const json = diskLimitsToJson(limits);
     await this.#transport.json({ method: 'PUT', path: `${this.#path}/disk_io`, json, signal });
+  }
+
+  async setLifetime(seconds: number, { action, extendOnly, signal }: LifetimeOptions = {}): Promise<void> {
+    const json = compact({ seconds, action, extend_only: extendOnly });
+    await this.#transport.empty({ method: 'PUT', path: `${this.#path}/lifetime`, json, signal });
   }
 
   async remove(options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {

@@ -403,7 +403,6 @@ export function createServer(options: ServerOptions): Server {
       parts.access.close();
       parts.tunnels.close();
       ports.close();
-      e2b?.lives.close();
       await parts.sessions.close();
       app.server.closeIdleConnections();
       await wait(() => active.size === 0, closeGraceMs);

@@ -32,6 +32,7 @@ export * from './ports.js';
 export * from './previews.js';
 export * from './references.js';
 export * from './replicas.js';
+export * from './run-ends.js';
 export type {
   ApiKeyRow,
   BoxChanges,

@@ -228,6 +228,12 @@ interface PreviewTable {
   created_at: Fixed<number>;
 }
 
+/** When the run of a box ends; it says nothing of a box that does not run. */
+interface RunEndTable {
+  box_id: Fixed<string>;
+  ends_at: Time;
+}
+
 interface MachineTable {
   id: Fixed<string>;
   /** Null while it waits in the pool. */
@@ -320,6 +326,7 @@ export interface Schema {
   box_volumes: BoxVolumeTable;
   ports: PortTable;
   previews: PreviewTable;
+  run_ends: RunEndTable;
   replicas: ReplicaTable;
   counters: CounterTable;
   limits: LimitTable;

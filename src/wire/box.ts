@@ -1,4 +1,11 @@
-import type { BoxActivity, BoxInfo, BoxMetrics, BoxStatus, Durability } from '../api/index.js';
+import type {
+  BoxActivity,
+  BoxInfo,
+  BoxMetrics,
+  BoxStatus,
+  Durability,
+  LifetimeAction,
+} from '../api/index.js';
 import { diskLimitsOf, diskLimitsToJson } from './disk-limits.js';
 import { exitCodeOf } from './execution.js';
 import {
@@ -51,6 +58,9 @@ export function boxToJson(info: BoxInfo): JsonObject {
     auto_stop: info.autoStop,
     auto_stop_action: info.autoStopAction,
     auto_delete: info.autoDelete,
+    lifetime: info.lifetime,
+    lifetime_action: info.lifetimeAction,
+    ends_at: info.endsAt?.toISOString() ?? null,
     auto_resume: info.autoResume,
     detach: info.detach,
     network: networkToJson(info.network),
@@ -96,6 +106,11 @@ function durabilityOf(json: JsonObject): Durability {
   return value === 'replicating' || value === 'replicated' ? value : 'local';
 }
 
+function lifetimeActionOf(json: JsonObject): LifetimeAction {
+  const value = json['lifetime_action'];
+  return value === 'pause' || value === 'remove' ? value : 'stop';
+}
+
 /** The inverse of {@link boxToJson}; `upstream_unavailable` when a field every server sends is missing. */
 export function boxFromJson(value: unknown): BoxInfo {
   const json = asObject(value, 'box');
@@ -125,6 +140,9 @@ export function boxFromJson(value: unknown): BoxInfo {
     autoStop: number(json, 'auto_stop', 0),
     autoStopAction: json['auto_stop_action'] === 'pause' ? 'pause' : 'stop',
     autoDelete: number(json, 'auto_delete', 0),
+    lifetime: number(json, 'lifetime', 0),
+    lifetimeAction: lifetimeActionOf(json),
+    endsAt: textOrNull(json, 'ends_at') === null ? null : date(json, 'ends_at'),
     autoResume: json['auto_resume'] !== false,
     detach: json['detach'] !== false,
     network: networkOf(json),

@@ -1,4 +1,4 @@
-import type { CreateOptions } from '../api/index.js';
+import type { CreateOptions, LifetimeAction } from '../api/index.js';
 import { type DiskLimitsJson, diskLimitsFromJson, diskLimitsToJson } from './disk-limits.js';
 import { compact } from './json.js';
 import { type NetworkJson, networkFromJson, networkToJson } from './network.js';
@@ -30,6 +30,8 @@ export interface CreateJson {
   readonly auto_stop?: number;
   readonly auto_stop_action?: 'stop' | 'pause';
   readonly auto_delete?: number;
+  readonly lifetime?: number;
+  readonly lifetime_action?: LifetimeAction;
   readonly auto_resume?: boolean;
   readonly network?: NetworkJson;
   readonly disk_io?: DiskLimitsJson;
@@ -63,6 +65,8 @@ export function createToJson(options: CreateOptions): CreateJson {
     auto_stop: options.autoStop,
     auto_stop_action: options.autoStopAction,
     auto_delete: options.autoDelete,
+    lifetime: options.lifetime,
+    lifetime_action: options.lifetimeAction,
     auto_resume: options.autoResume,
     network: options.network && networkToJson(options.network),
     disk_io: options.diskLimits && diskLimitsToJson(options.diskLimits),
@@ -96,6 +100,8 @@ export function createFromJson(json: CreateJson): CreateOptions {
     autoStop: json.auto_stop,
     autoStopAction: json.auto_stop_action,
     autoDelete: json.auto_delete,
+    lifetime: json.lifetime,
+    lifetimeAction: json.lifetime_action,
     autoResume: json.auto_resume,
     network: json.network && networkFromJson(json.network),
     diskLimits: json.disk_io && diskLimitsFromJson(json.disk_io),

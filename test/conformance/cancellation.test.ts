@@ -54,6 +54,7 @@ const operations: Record<string, Call> = {
   'previews.list': ({ box }, o) => box.previews.list(o),
   'previews.create': ({ box }, o) => box.previews.create({ port: 80, ...o }),
   'previews.remove': ({ box }, o) => box.previews.remove('prv_none', o),
+  'box.setLifetime': ({ box }, o) => box.setLifetime(60, o),
   'box.consoleLog': ({ box }, o) => box.consoleLog(o),
   'snapshot.create': ({ box }, o) => box.snapshot.create('cancelled', o),
   'snapshot.create, memory': ({ box }, o) => box.snapshot.create('cancelled', { memory: true, ...o }),

@@ -80,6 +80,7 @@ describe('a tenant', () => {
       directory: { path: '/x' },
       'files/rename': { from: '/x', to: '/y' },
       '{id}/rename': { name: 'other' },
+      '{id}/lifetime': { seconds: 1, action: 'remove' },
     };
     for (const path of paths) {
       for (const method of Object.keys(document.paths[path] ?? {})) {

@@ -1,22 +1,14 @@
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import type { Box, Runtime } from '../../src/api/index.js';
+import type { Box } from '../../src/api/index.js';
 import { silentLogger } from '../../src/base/log.js';
 import { Engine } from '../../src/engine/index.js';
 import { newHome } from '../support/home.js';
-import { TestEngine } from './support.js';
+import { changed, TestEngine } from './support.js';
 import { tightHome } from './tight-disk.js';
 
 const engine = new TestEngine();
-
-/** Resolves when a box is said to have changed so; listens from now on. */
-async function changed(runtime: Runtime, boxId: string, change: string): Promise<number> {
-  for await (const event of runtime.events()) {
-    if (event.id === boxId && event.change === change) return performance.now();
-  }
-  return Number.NaN;
-}
 
 it('stops and then removes a box that nobody uses, not one that is used', async () => {
   const { runtime } = engine;

@@ -52,3 +52,11 @@ export async function failureOf(
   }
   throw new Error('the call did not fail');
 }
+
+/** Resolves when a box is said to have changed so, with `performance.now()`; listens from now on. */
+export async function changed(runtime: Runtime, boxId: string, change: string): Promise<number> {
+  for await (const event of runtime.events()) {
+    if (event.id === boxId && event.change === change) return performance.now();
+  }
+  return Number.NaN;
+}

@@ -27,7 +27,8 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
   ],
   'box:write': [
     ...['createBox', 'importBox', 'exportBox', 'cloneBox', 'forkBox'],
-    ...['startBox', 'stopBox', 'renameBox', 'limitDisk', 'updateNetwork', 'pauseBox', 'resumeBox'],
+    ...['startBox', 'stopBox', 'renameBox', 'limitDisk', 'setLifetime', 'updateNetwork'],
+    ...['pauseBox', 'resumeBox'],
     ...['unpackFiles', 'writeFile', 'removeFile', 'makeDirectory', 'renameFile'],
     ...['createSnapshot', 'removeSnapshot', 'restoreSnapshot'],
   ],

@@ -6,7 +6,7 @@ import type { Context } from '../context.js';
 import { refusedChanges } from '../refused.js';
 import { flag, required, several, text, value } from '../specs.js';
 import { forEachTarget, requireBox, requireRunning } from '../targets.js';
-import { parseDurationMs, parseSignal } from '../values.js';
+import { oneOf, parseDurationMs, parseDurationSeconds, parseSignal } from '../values.js';
 
 const stopTimeout = value('-t, --timeout <duration>', 'time to end in order (default: 10s)', parseDurationMs);
 const boxesArgument = { boxes: several('box', 'names or ids') };
@@ -112,6 +112,28 @@ export const update = createCommand({
       const kept = keep ? (await box.info({ signal })).diskLimits : {};
       await box.limitDisk({ ...kept, ...wanted }, { signal });
       return target;
+    });
+  },
+});
+
+export const lifetime = createCommand({
+  name: 'lifetime',
+  summary: 'say how long each run of a box lasts, the present one from now on',
+  args: { ...boxArgument, duration: required('duration', 'such as 90s, 15m or 8h; 0: without end') },
+  options: {
+    action: value(
+      '--action <action>',
+      'stop, pause or remove (default: as before)',
+      oneOf('stop', 'pause', 'remove'),
+    ),
+    extendOnly: flag('--extend-only', 'changes nothing where the run would end later'),
+  },
+  async handler(context, { box, duration }, { action, extendOnly }) {
+    const seconds = parseDurationSeconds(duration);
+    await (await requireBox(context, box)).setLifetime(seconds, {
+      action,
+      extendOnly,
+      signal: context.signal,
     });
   },
 });

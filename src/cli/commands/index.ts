@@ -1,6 +1,6 @@
 import { type Command, createGroup } from '../command.js';
 import { refusedCommands } from '../refused.js';
-import { kill, rename, restart, rm, start, stop, update } from './boxes.js';
+import { kill, lifetime, rename, restart, rm, start, stop, update } from './boxes.js';
 import { complete, completion } from './completion.js';
 import { clone, exportBox, importBox } from './copies.js';
 import { cp } from './cp.js';
@@ -33,7 +33,10 @@ import { ui } from './ui.js';
 import { gc, verify } from './upkeep.js';
 import { volume } from './volumes.js';
 
-const lifecycle = [run, create, exec, attach, start, stop, restart, kill, wait, rename, update, rm];
+const lifecycle = [
+  ...[run, create, exec, attach, start, stop, restart, kill, wait],
+  ...[rename, update, lifetime, rm],
+];
 const looking = [ls, ps, inspect, logs, top, stats, net, port, preview];
 
 /** What container tools call boxes. */

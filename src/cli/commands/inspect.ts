@@ -65,6 +65,8 @@ function boxFacts(box: BoxInfo): Record<string, string | number | null> {
     volumes: box.volumes.map(({ volume, guestPath }) => `${volume}:${guestPath}`).join(', '),
     ports: box.ports.map((it) => `${it.hostIp}:${it.hostPort} to ${it.guestPort}`).join(', '),
     timers: `stop ${seconds(box.autoStop)}, remove ${seconds(box.autoDelete)}`,
+    lifetime: box.lifetime === 0 ? null : `${box.lifetimeAction} ${seconds(box.lifetime)}`,
+    'ends at': box.endsAt?.toISOString() ?? null,
     storage: `${formatBytes(box.storage.diskBytes)} disk, ${formatBytes(box.storage.memoryBytes)} memory`,
     process: box.pid,
     created: box.createdAt.toISOString(),

@@ -18,6 +18,7 @@ import type {
   ExportOptions,
   Files,
   ForkResult,
+  LifetimeOptions,
   MainOutput,
   Pager,
   PortConnection,
@@ -52,6 +53,7 @@ import { EngineSnapshots } from '../states/snapshots.js';
 import { exportBox, exportBytes, type HeldBox, holdBox } from '../transfer/export.js';
 import type { EngineContext } from './context.js';
 import { limitDisk } from './disk-limits.js';
+import { setLifetime } from './lifetime.js';
 import { boxMetrics } from './metrics.js';
 import { EngineNetwork } from './network.js';
 import { EnginePorts } from './ports.js';
@@ -128,6 +130,10 @@ export class EngineBox implements Box {
     checkDiskLimits(limits);
     const limit = (row: BoxRow): Promise<void> => limitDisk(this.#ctx, row, limits);
     await exclusively(this.#ctx, this.id, 'disk.limit', limit, signal);
+  }
+
+  async setLifetime(seconds: number, options: LifetimeOptions = {}): Promise<void> {
+    await setLifetime(this.#ctx, this.id, seconds, options);
   }
 
   async remove(options: CallOptions & { readonly force?: boolean } = {}): Promise<void> {

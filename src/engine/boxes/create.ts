@@ -6,7 +6,7 @@ import type { TakenPorts } from '../core/published-ports.js';
 import type { Golden } from '../machines/golden.js';
 import { insertBoxWithVolumes, newHeads, startBox } from '../machines/start.js';
 import { removeBox } from '../machines/stop.js';
-import { type BoxConfig, mainOf, ownEnvOf } from '../record/config.js';
+import { type BoxConfig, lifetimeOf, mainOf, ownEnvOf } from '../record/config.js';
 import { nameTaken, refuseTakenName } from '../record/names.js';
 import { type NewBox, newBoxRow } from '../record/new-row.js';
 import { onlyOnce } from '../record/once.js';
@@ -158,5 +158,6 @@ function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {
     diskLimits: options.diskLimits ?? {},
     capabilities: options.capabilities ?? {},
     volumes: options.volumes ?? [],
+    lifetime: lifetimeOf(options),
   };
 }

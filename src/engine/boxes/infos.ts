@@ -141,6 +141,7 @@ export class BoxInfos {
     const {
       ownEnv: _,
       imageAsked = row.image,
+      lifetime,
       main,
       ...config
     } = this.#parse(row.config, parseConfig) as BoxConfig;
@@ -165,6 +166,9 @@ export class BoxInfos {
       autoStop: row.auto_stop,
       autoStopAction: row.auto_stop_action as BoxInfo['autoStopAction'],
       autoDelete: row.auto_delete,
+      lifetime: lifetime?.seconds ?? 0,
+      lifetimeAction: lifetime?.action ?? 'stop',
+      endsAt: live?.endsAt === undefined ? null : new Date(live.endsAt),
       autoResume: row.auto_resume === 1,
       detach: row.detach === 1,
       ports: portsOf(row.id),

@@ -21,6 +21,7 @@ import {
   type BoxUseRow,
   deleteMachine,
   findBox,
+  findRunEnd,
   type MachineRow,
 } from '../../store/index.js';
 import { letGoOfMerged } from '../layers/merger.js';
@@ -109,7 +110,9 @@ async function adopt(ctx: EngineContext, row: MachineRow, boxId: string): Promis
     });
     await reconcileHeads(ctx, live, box);
     live.disks.full = answering.metFullDisk;
+    live.endsAt = await findRunEnd(ctx.db, boxId);
     ctx.live.set(live);
+    ctx.runEnds.changed(boxId);
     watchMachine(ctx, live);
     watchGateway(ctx, live);
     await followMain(ctx, live, box);

@@ -2,6 +2,7 @@ import type { Logger } from '../../base/log.js';
 import { Mutex } from '../../base/mutex.js';
 import { messageOf } from '../../errors.js';
 import { type BoxRow, type Database, storeUses } from '../../store/index.js';
+import { Deadlines } from './deadlines.js';
 
 /** What is done to a box that nobody used for as long as its owner said. */
 export type IdleAction = 'stop' | 'pause' | 'remove';
@@ -12,13 +13,8 @@ export interface Use extends Disposable {
   readonly since: number;
 }
 
-/** Longest delay a timer takes, 24.8 days (Node: setTimeout); later deadlines are reached in steps. */
-const maxDelayMs = 2 ** 31 - 1;
 /** The end of a use is written this late, so that commands in quick succession cost one write. */
 const storeDelayMs = 2_000;
-/** What could not be done to an idle box is tried again after 1 s, then twice as long each time, up to 5 minutes. */
-const firstRetryMs = 1_000;
-const maxRetryMs = 300_000;
 const msPerSecond = 1000;
 
 type Rules = Pick<BoxRow, 'auto_stop' | 'auto_stop_action' | 'auto_delete'>;
@@ -30,10 +26,6 @@ interface BoxUse {
   lastUsedAt: number;
   /** Absent until `watch`: a box that is not stored has no deadline. */
   rules: Rules | undefined;
-  timer: NodeJS.Timeout | undefined;
-  /** Whether the idle action is under way: it sets the next deadline itself. */
-  isEnding: boolean;
-  failures: number;
   /** What the database says: whether it was in use. */
   storedInUse: boolean;
 }
@@ -58,7 +50,7 @@ export class Activity {
   readonly #boxes = new Map<string, BoxUse>();
   /** Boxes whose use began or ended since it was last written. */
   readonly #unwritten = new Set<string>();
-  readonly #ending = new Set<Promise<void>>();
+  readonly #deadlines: Deadlines;
   readonly #writing = new Mutex();
   /** The next write. */
   #next: { readonly timer: NodeJS.Timeout; readonly atMs: number } | undefined;
@@ -66,6 +58,12 @@ export class Activity {
 
   constructor(needs: ActivityNeeds) {
     this.#needs = needs;
+    this.#deadlines = new Deadlines({
+      dueAt: (boxId) => this.#nextAction(boxId)?.at,
+      run: (boxId) => needs.endIdle(boxId),
+      failed: (boxId, error, retryMs) =>
+        needs.logger.warn('cannot end an idle box', { box: boxId, reason: messageOf(error), retryMs }),
+    });
   }
 
   /**
@@ -79,7 +77,7 @@ export class Activity {
     box.storedInUse = row.in_use === 1;
     box.lastUsedAt = Math.max(box.lastUsedAt, box.storedInUse ? Date.now() : row.last_active_at);
     if (box.storedInUse) this.#write(row.id, storeDelayMs);
-    this.#arm(row.id, box);
+    this.#deadlines.changed(row.id);
   }
 
   /** Marks a box as used until the result is disposed of. */
@@ -92,7 +90,7 @@ export class Activity {
       },
     };
     box.uses.add(use);
-    clearTimeout(box.timer);
+    this.#deadlines.changed(boxId);
     // Written at once: should the engine be killed, the box is not taken for idle since its last use.
     if (!box.storedInUse) this.#write(boxId, 0);
     return use;
@@ -114,9 +112,7 @@ export class Activity {
 
   /** What is due for a box now; undefined while somebody uses it, and before its time has come. */
   due(boxId: string): IdleAction | undefined {
-    const box = this.#boxes.get(boxId);
-    if (!box || box.uses.size > 0) return undefined;
-    const next = this.#deadline(boxId, box);
+    const next = this.#nextAction(boxId);
     return next && next.at <= Date.now() ? next.action : undefined;
   }
 
@@ -124,8 +120,8 @@ export class Activity {
   forget(boxId: string): void {
     const box = this.#boxes.get(boxId);
     if (!box) return;
-    clearTimeout(box.timer);
     box.rules = undefined;
+    this.#deadlines.changed(boxId);
     this.#unwritten.delete(boxId);
     if (box.uses.size === 0) this.#boxes.delete(boxId);
   }
@@ -138,8 +134,7 @@ export class Activity {
   /** Sets no more deadlines, waits for what is being done to idle boxes, and writes the last uses. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const { timer } of this.#boxes.values()) clearTimeout(timer);
-    await Promise.all(this.#ending);
+    await this.#deadlines.close();
     await this.flush();
   }
 
@@ -150,9 +145,6 @@ export class Activity {
       uses: new Set(),
       lastUsedAt: 0,
       rules: undefined,
-      timer: undefined,
-      isEnding: false,
-      failures: 0,
       storedInUse: false,
     };
     this.#boxes.set(boxId, box);
@@ -168,52 +160,19 @@ export class Activity {
       return;
     }
     this.#write(boxId, storeDelayMs);
-    box.failures = 0;
-    this.#arm(boxId, box);
+    this.#deadlines.changed(boxId);
   }
 
-  #deadline(boxId: string, { rules, lastUsedAt }: BoxUse): { action: IdleAction; at: number } | undefined {
-    if (!rules) return undefined;
+  /** What is to be done next to a box that nobody uses. */
+  #nextAction(boxId: string): { readonly action: IdleAction; readonly at: number } | undefined {
+    const { uses, rules, lastUsedAt } = this.#boxes.get(boxId) ?? {};
+    if (!uses || uses.size > 0 || !rules || lastUsedAt === undefined) return undefined;
     const { auto_stop, auto_stop_action, auto_delete } = rules;
     if (auto_stop > 0 && this.#needs.isRunning(boxId)) {
       const action = auto_stop_action === 'pause' ? 'pause' : 'stop';
       return { action, at: lastUsedAt + auto_stop * msPerSecond };
     }
     return auto_delete > 0 ? { action: 'remove', at: lastUsedAt + auto_delete * msPerSecond } : undefined;
-  }
-
-  #arm(boxId: string, box: BoxUse, notBeforeMs = 0): void {
-    clearTimeout(box.timer);
-    if (this.#isClosed || box.uses.size > 0 || box.isEnding) return;
-    const next = this.#deadline(boxId, box);
-    if (!next) return;
-    const leftMs = Math.max(next.at - Date.now(), notBeforeMs, 0);
-    box.timer = setTimeout(() => this.#expire(boxId, box), Math.min(leftMs, maxDelayMs)).unref();
-  }
-
-  #expire(boxId: string, box: BoxUse): void {
-    if (this.due(boxId) === undefined) {
-      this.#arm(boxId, box);
-      return;
-    }
-    box.isEnding = true;
-    const ending = this.#end(boxId, box).finally(() => this.#ending.delete(ending));
-    this.#ending.add(ending);
-  }
-
-  async #end(boxId: string, box: BoxUse): Promise<void> {
-    let notBeforeMs = 0;
-    try {
-      await this.#needs.endIdle(boxId);
-      box.failures = 0;
-    } catch (error) {
-      notBeforeMs = Math.min(firstRetryMs * 2 ** box.failures, maxRetryMs);
-      box.failures += 1;
-      const facts = { box: boxId, reason: messageOf(error), retryMs: notBeforeMs };
-      this.#needs.logger.warn('cannot end an idle box', facts);
-    }
-    box.isEnding = false;
-    this.#arm(boxId, box, notBeforeMs);
   }
 
   #write(boxId: string, delayMs: number): void {

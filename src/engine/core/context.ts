@@ -2,6 +2,7 @@ import type { Logger } from '../../base/log.js';
 import type { Database, GroupCommit } from '../../store/index.js';
 import type { Activity } from './activity.js';
 import type { Counters } from './counters.js';
+import type { Deadlines } from './deadlines.js';
 import type { Events } from './events.js';
 import type { HomePaths } from './home.js';
 import type { ImportRoom } from './import-room.js';
@@ -22,6 +23,8 @@ export interface CoreContext {
   readonly limits: Limits;
   /** Who uses which box, and until when one that nobody uses stays as it is. */
   readonly activity: Activity;
+  /** When runs of boxes end that last no longer than their owners said. */
+  readonly runEnds: Deadlines;
   readonly counters: Counters;
   readonly ports: PublishedPorts;
   readonly previews: Previews;

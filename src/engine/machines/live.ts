@@ -56,6 +56,8 @@ export interface LiveBox {
   readonly gate: Gate;
   /** The other end of its network card, where that is a process; replaced when it has ended. */
   gateway: Gateway | undefined;
+  /** When it is ended because its lifetime is over, in milliseconds since 1970; absent: never. */
+  endsAt?: number | undefined;
   /** Why the machine ends, or has ended; absent while nothing speaks for that. */
   leaves?: LeaveReason | undefined;
   /** Whether its guest has powered off by itself. */

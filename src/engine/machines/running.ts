@@ -6,6 +6,7 @@ import {
   type Database,
   hold,
   noteWritten,
+  storeRunEnd,
 } from '../../store/index.js';
 import { emptyHeadBytes } from '../layers/layer-files.js';
 import { announce } from '../record/rows.js';
@@ -27,6 +28,8 @@ export interface RunningFacts {
   readonly stages: Readonly<Record<string, number>>;
   /** Whether it starts anew: the end of an earlier main command is forgotten. @default false */
   readonly isNewRun?: boolean;
+  /** When the run ends, in milliseconds since 1970; absent: never. */
+  readonly endsAt?: number | undefined;
   /** What else becomes true in the same commit. */
   readonly apply?: (tx: Database) => Promise<void>;
 }
@@ -45,6 +48,7 @@ export async function recordRunning(ctx: MachinesContext, live: LiveBox, facts: 
     });
     await hold(tx, `machine:${machineId}`, facts.holds);
     await facts.apply?.(tx);
+    await storeRunEnd(tx, boxId, facts.endsAt);
     // A machine has written to these heads from now on: recovery must not make them again.
     await noteWritten(tx, [heads.guest, heads.disk], emptyHeadBytes);
     await changeBox(tx, boxId, {
@@ -56,11 +60,13 @@ export async function recordRunning(ctx: MachinesContext, live: LiveBox, facts: 
       updated_at: Date.now(),
     });
   });
+  live.endsAt = facts.endsAt;
 }
 
 /** Gives a recorded machine to whoever uses the box, and watches it. Never fails: nothing takes the record back. */
 export async function takeIntoUse(ctx: MachinesContext, live: LiveBox, row: BoxRow): Promise<void> {
   ctx.live.set(live);
+  ctx.runEnds.changed(live.boxId);
   watchMachine(ctx, live);
   watchGateway(ctx, live);
   await followMain(ctx, live, row);

@@ -15,6 +15,7 @@ import {
 import { roomOf } from '../core/limits.js';
 import type { TakenPorts } from '../core/published-ports.js';
 import { Stages } from '../core/stages.js';
+import { endOfRun } from '../record/config.js';
 import { configOf } from '../record/rows.js';
 import { mountVolumes } from '../volumes/attach.js';
 import type { Attachment } from '../volumes/attachment.js';
@@ -102,6 +103,7 @@ export async function startBox(ctx: MachinesContext, row: BoxRow, signal?: Abort
       holds: [golden.row.ram_layer],
       stages: stages.ms,
       isNewRun: true,
+      endsAt: endOfRun(configOf(row)),
     });
     await takeIntoUse(ctx, live, { ...row, main_exit: null });
     if (card !== 'closed') ctx.pool.refill(goldenSpec(golden, card));

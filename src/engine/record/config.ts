@@ -1,4 +1,10 @@
-import type { CapabilityOptions, CreateOptions, DiskLimits, VolumeMount } from '../../api/index.js';
+import type {
+  CapabilityOptions,
+  CreateOptions,
+  DiskLimits,
+  LifetimeAction,
+  VolumeMount,
+} from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { type NetworkConfig, normalNetwork } from '../../network/index.js';
 
@@ -24,6 +30,27 @@ export interface BoxConfig {
   readonly diskLimits: DiskLimits;
   readonly capabilities: CapabilityOptions;
   readonly volumes: readonly VolumeMount[];
+  /** How long each run lasts. Absent: without end. */
+  readonly lifetime?: Lifetime | undefined;
+}
+
+/** How long a run of a box lasts, in seconds, and what becomes of the box then. */
+export interface Lifetime {
+  readonly seconds: number;
+  readonly action: LifetimeAction;
+}
+
+/** The lifetime that options ask for. */
+export function lifetimeOf(
+  options: Pick<CreateOptions, 'lifetime' | 'lifetimeAction'>,
+): Lifetime | undefined {
+  const { lifetime = 0, lifetimeAction = 'stop' } = options;
+  return lifetime === 0 ? undefined : { seconds: lifetime, action: lifetimeAction };
+}
+
+/** When a run that begins now ends, in milliseconds since 1970; undefined: never. */
+export function endOfRun({ lifetime }: Pick<BoxConfig, 'lifetime'>): number | undefined {
+  return lifetime && Date.now() + lifetime.seconds * 1000;
 }
 
 /** The main command of a box, put together. */

@@ -63,6 +63,8 @@ export function checkCreateOptions(options: CreateOptions): void {
   if (autoDelete !== 0 && autoDelete <= autoStop) {
     throw invalid(`autoDelete must exceed autoStop, got ${autoDelete} and ${autoStop}`);
   }
+  checkLifetime('lifetime', options.lifetime);
+  checkLifetimeAction('lifetimeAction', options.lifetimeAction);
   checkWords('entrypoint', options.entrypoint);
   checkWords('cmd', options.cmd);
   if (options.tty !== undefined && typeof options.tty !== 'boolean')
@@ -87,6 +89,16 @@ export function checkCreateOptions(options: CreateOptions): void {
     if (!capabilityPattern.test(name))
       throw invalid(`capabilities holds ${JSON.stringify(name)}, which is no capability`);
   }
+}
+
+/** Throws `invalid_argument` for a number of seconds that no run can last. */
+export function checkLifetime(name: string, seconds: number | undefined): void {
+  checkInteger(name, seconds, 0, boxLimits.timerSeconds);
+}
+
+/** Throws `invalid_argument` for what cannot become of a box at the end of its lifetime. */
+export function checkLifetimeAction(name: string, action: string | undefined): void {
+  checkChoice(name, action, ['stop', 'pause', 'remove']);
 }
 
 /** Throws `invalid_argument` for a network that no box can have, `unsupported` for IPv6. */

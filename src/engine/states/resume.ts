@@ -24,6 +24,7 @@ import { type RestoredMachine, restoreMachine } from '../machines/restore.js';
 import { recordRunning, takeIntoUse } from '../machines/running.js';
 import { mappedSource, type OpenedMemory, openForResume } from '../machines/source.js';
 import { bringUpFailure } from '../machines/start.js';
+import { endOfRun } from '../record/config.js';
 import { configOf } from '../record/rows.js';
 import { mountVolumes } from '../volumes/attach.js';
 import type { Attachment } from '../volumes/attachment.js';
@@ -36,6 +37,8 @@ export interface ResumeOptions {
   readonly newIdentity?: boolean;
   /** The memory, where the caller has it open already; it stays the caller's. */
   readonly opened?: OpenedMemory;
+  /** When the run ends, in milliseconds since 1970; undefined: never. @default by the box's lifetime */
+  readonly endsAt?: number | undefined;
   /** Gives up as long as the box can be left as it was. */
   readonly signal?: AbortSignal;
 }
@@ -165,6 +168,7 @@ async function bringToUse(ctx: MachinesContext, facts: Restored): Promise<LiveBo
       holds: memory.baseLayer === null ? opened.image.map.layers : [memory.baseLayer],
       pager: facts.lazy?.process(),
       stages: facts.stages,
+      endsAt: 'endsAt' in facts.options ? facts.options.endsAt : endOfRun(configOf(row)),
       apply: (tx) => facts.heads.apply(tx),
     });
     if (facts.lazy?.wasLostEarly()) {

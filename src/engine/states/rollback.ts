@@ -55,5 +55,6 @@ export async function rollBack(ctx: MachinesContext, row: BoxRow, snapshot: Snap
   else ctx.live.endWaiting(row.id, 'restored');
   announce(ctx, row, 'restored');
   ctx.gc.soon();
-  await resumeBox(ctx, { ...row, ...changes }, { opened });
+  // The time of a run goes on, whatever is rolled back in it.
+  await resumeBox(ctx, { ...row, ...changes }, { opened, ...(live && { endsAt: live.endsAt }) });
 }

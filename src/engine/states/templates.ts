@@ -25,7 +25,7 @@ import type { MachinesContext } from '../machines/context.js';
 import { compatibleGolden } from '../machines/guard.js';
 import { exclusively } from '../machines/locked.js';
 import { openForResume } from '../machines/source.js';
-import { type BoxConfig, mainOf, ownEnvOf, parseConfig } from '../record/config.js';
+import { type BoxConfig, lifetimeOf, mainOf, ownEnvOf, parseConfig } from '../record/config.js';
 import { refuseTakenName } from '../record/names.js';
 import { checkName } from '../record/validate.js';
 import { mountsOf, resolveMounts } from '../volumes/attachments.js';
@@ -231,5 +231,6 @@ function configOf(options: CreateOptions, source: BoxConfig): BoxConfig {
     diskLimits: options.diskLimits ?? source.diskLimits,
     capabilities: options.capabilities ?? source.capabilities,
     volumes: options.volumes ?? [],
+    lifetime: lifetimeOf(options),
   };
 }

@@ -91,7 +91,13 @@ const boxliteRefused = ['privileged', 'nested_virtualization', 'volumes', 'rootf
 export function importFacts(manifest: AnyManifest): ImportFacts {
   const facts = isOurs(manifest) ? factsOf(manifest) : boxliteFactsOf(manifest);
   const { image, labels, cpus, memoryMiB, diskSizeGb } = facts;
-  const { ownEnv: _ownEnv, imageAsked: _imageAsked, main: _main, ...config } = facts.config;
+  const {
+    ownEnv: _ownEnv,
+    imageAsked: _imageAsked,
+    main: _main,
+    lifetime: _lifetime,
+    ...config
+  } = facts.config;
   checkCreateOptions({
     // The image need not be here, and an archive without metadata does not name it.
     image: image || 'none',

@@ -1,12 +1,11 @@
 import { createHmac } from 'node:crypto';
 import type { Box, BoxInfo, Runtime } from '../../api/index.js';
-import { Cuts } from '../../base/cuts.js';
 import type { Logger } from '../../base/log.js';
 import { CryoboxError } from '../../errors.js';
 import type { ErrorWriter } from '../http/errors.js';
 import { factsOf } from './facts.js';
-import { Lives } from './lives.js';
 import { boxIdOf, sandboxIdOf } from './names.js';
+import { OpenStreams } from './open-streams.js';
 import { Processes } from './processes.js';
 
 /** Seconds a sandbox lives at least when traffic has resumed it. */
@@ -30,9 +29,8 @@ export interface E2bContext extends E2bOptions {
   readonly logger: Logger;
   /** How errors are told. */
   readonly errors: ErrorWriter;
-  readonly lives: Lives;
   readonly processes: Processes;
-  readonly cuts: Cuts;
+  readonly streams: OpenStreams;
 }
 
 /** A sandbox that clients may use now. */
@@ -72,10 +70,10 @@ export async function requireSandbox(ctx: E2bContext, sandboxId: string): Promis
 }
 
 /** Resumes a sandbox that traffic wakes; its time begins anew. */
-export async function wake(ctx: E2bContext, { box, info, tenant }: Sandbox): Promise<void> {
+export async function wake({ box, info }: Sandbox): Promise<void> {
   if (info.status === 'running') return;
   const { resumed } = await box.resume();
-  if (resumed) ctx.lives.renew(tenant, info, Math.max(factsOf(info).timeout, minWakeSeconds));
+  if (resumed && info.lifetime > 0) await box.setLifetime(minWakeSeconds, { extendOnly: true });
 }
 
 /** What the routes share, over the runtimes of a server. */
@@ -83,14 +81,12 @@ export function createContext(
   options: E2bOptions,
   { runtimeFor, logger, errors }: Pick<E2bContext, 'runtimeFor' | 'logger' | 'errors'>,
 ): E2bContext {
-  const cuts = new Cuts();
   return {
     ...options,
     runtimeFor,
     logger,
     errors,
-    cuts,
-    lives: new Lives({ runtimeFor, cuts, logger }),
+    streams: new OpenStreams({ runtimeFor, logger }),
     processes: new Processes(),
   };
 }

@@ -8,10 +8,6 @@ const prefix = 'e2b.';
 export interface Facts {
   /** The template as it was named. */
   readonly template: string;
-  /** Seconds that it lives from its start, and again from a resume by traffic. */
-  readonly timeout: number;
-  /** What becomes of it at the end of its time. */
-  readonly onTimeout: 'kill' | 'pause';
   /** Whether traffic resumes it. */
   readonly autoResume: boolean;
   /** Whether its token is asked for. */
@@ -45,26 +41,20 @@ export function labelsOf(facts: Facts, metadata: Readonly<Record<string, string>
   return {
     ...metadata,
     [`${prefix}template`]: facts.template,
-    [`${prefix}timeout`]: String(facts.timeout),
-    [`${prefix}on-timeout`]: facts.onTimeout,
     [`${prefix}auto-resume`]: String(facts.autoResume),
     [`${prefix}secure`]: String(facts.secure),
     [`${prefix}ports`]: JSON.stringify(facts.ports),
   };
 }
 
-/** What is known of a box; one that E2B's clients did not make has no end, and wakes as its own options say. */
-export function factsOf({ labels, template, image, autoResume }: BoxInfo): Facts & { endless: boolean } {
+/** What is known of a box; one that E2B's clients did not make wakes as its own options say. */
+export function factsOf({ labels, template, image, autoResume }: BoxInfo): Facts {
   const label = (name: string): string | undefined => labels[prefix + name];
-  const timeout = Number(label('timeout') ?? 0);
   return {
     template: label('template') ?? template ?? image,
-    timeout: Number.isSafeInteger(timeout) ? timeout : 0,
-    onTimeout: label('on-timeout') === 'pause' ? 'pause' : 'kill',
     autoResume: label('auto-resume') === undefined ? autoResume : label('auto-resume') === 'true',
     secure: label('secure') !== 'false',
     ports: portFactsOf(label('ports')),
-    endless: label('timeout') === undefined,
   };
 }
 

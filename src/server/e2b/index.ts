@@ -15,7 +15,7 @@ export function e2bRoutes(ctx: E2bContext): Route[] {
   return [
     ...serviceRoutes(),
     ...sandboxRoutes(ctx),
-    ...listingRoutes(ctx),
+    ...listingRoutes(),
     ...lifecycleRoutes(ctx),
     ...envdRoutes(ctx),
   ];

@@ -12,6 +12,8 @@ import { anyQuery, pauseRequest, refreshRequest, timeoutRequest } from './schema
 /** Seconds that `connect` gives a sandbox at least, and `resume`, when the client does not say. */
 const connectSeconds = 300;
 const resumeSeconds = 15;
+/** The least that a client can give: 0 is no end elsewhere. */
+const minSeconds = 1;
 /** The least that `refreshes` adds. */
 const minRefreshSeconds = 15;
 
@@ -23,13 +25,22 @@ async function bringUp(box: Box, { status }: BoxInfo, signal: AbortSignal): Prom
   return true;
 }
 
-async function connect(ctx: E2bContext, call: Call<{ id: string }>, timeout: number): Promise<boolean> {
+/** Brings a sandbox up where it does not run, and lets it live so many seconds; one that runs lives no shorter than before. */
+async function connect(call: Call<{ id: string }>, timeout: number): Promise<boolean> {
   const { box, info } = await sandboxOf(call);
   const began = await bringUp(box, info, call.signal);
-  const { tenant } = call.principal;
-  if (began) ctx.lives.renew(tenant, info, timeout);
-  else if (ctx.lives.endOf(tenant, info)) ctx.lives.extend(tenant, info, timeout);
+  // A box that no client of E2B made, and that has no end, keeps none.
+  if (info.lifetime > 0)
+    await box.setLifetime(Math.max(timeout, minSeconds), { extendOnly: !began, signal: call.signal });
   return began;
+}
+
+/** Ends a sandbox as it ends by itself when its time is over. */
+async function endNow(ctx: E2bContext, box: Box, { lifetimeAction }: BoxInfo): Promise<void> {
+  ctx.streams.cut(box.id);
+  if (lifetimeAction === 'pause') await box.pause();
+  else if (lifetimeAction === 'remove') await box.remove({ force: true });
+  else await box.stop();
 }
 
 function alreadyPaused(boxId: string): CryoboxError {
@@ -43,8 +54,7 @@ function pauser(ctx: E2bContext): (box: Box) => Promise<void> {
   const pause = async (box: Box): Promise<void> => {
     if ((await box.info()).status === 'paused') throw alreadyPaused(box.id);
     await box.pause();
-    ctx.cuts.cut(box.id);
-    ctx.lives.forget(box.id);
+    ctx.streams.cut(box.id);
   };
   return (box) => {
     const begun = underWay.get(box.id) ?? pause(box).finally(() => underWay.delete(box.id));
@@ -73,7 +83,7 @@ export function lifecycleRoutes(ctx: E2bContext): Route[] {
       body: timeoutRequest,
       answer: { status: 200 },
       handle: async (call) => {
-        const began = await connect(ctx, call, call.body.timeout ?? connectSeconds);
+        const began = await connect(call, call.body.timeout ?? connectSeconds);
         const { info } = await sandboxOf(call);
         return ok(sandboxToJson(ctx, info, call.headers.host), began ? 201 : 200);
       },
@@ -89,7 +99,7 @@ export function lifecycleRoutes(ctx: E2bContext): Route[] {
       body: timeoutRequest,
       answer: { status: 201 },
       handle: async (call) => {
-        if (!(await connect(ctx, call, call.body.timeout ?? resumeSeconds))) {
+        if (!(await connect(call, call.body.timeout ?? resumeSeconds))) {
           throw new CryoboxError('conflict', `Sandbox ${sandboxIdOf(call.params.id)} is already running`, {
             hint: 'Connect to it instead.',
           });
@@ -105,11 +115,12 @@ export function lifecycleRoutes(ctx: E2bContext): Route[] {
       body: timeoutRequest,
       answer: { status: 204 },
       handle: async (call) => {
-        const { info } = await sandboxOf(call);
+        const { box, info } = await sandboxOf(call);
         const { timeout } = call.body;
         if (typeof timeout !== 'number')
           throw new CryoboxError('invalid_argument', 'the body has no timeout');
-        ctx.lives.renew(call.principal.tenant, info, timeout);
+        if (timeout === 0) await endNow(ctx, box, info);
+        else await box.setLifetime(timeout, { signal: call.signal });
         return empty;
       },
     }),
@@ -121,9 +132,9 @@ export function lifecycleRoutes(ctx: E2bContext): Route[] {
       body: refreshRequest,
       answer: { status: 204 },
       handle: async (call) => {
-        const { info } = await sandboxOf(call);
+        const { box } = await sandboxOf(call);
         const duration = Math.max(call.body.duration ?? 0, minRefreshSeconds);
-        ctx.lives.extend(call.principal.tenant, info, duration);
+        await box.setLifetime(duration, { extendOnly: true, signal: call.signal });
         return empty;
       },
     }),

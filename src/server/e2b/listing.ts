@@ -2,7 +2,6 @@ import type { z } from 'zod';
 import type { BoxInfo } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { type Call, ok, type Route, route } from '../http/route.js';
-import type { E2bContext } from './context.js';
 import { controlDialect } from './dialect.js';
 import { factsOf, metadataOf } from './facts.js';
 import { sandboxIdOf } from './names.js';
@@ -67,7 +66,7 @@ function pageOf(infos: readonly BoxInfo[], { order, limit = maxPage, nextToken }
 }
 
 /** Lists of sandboxes. */
-export function listingRoutes(ctx: E2bContext): Route[] {
+export function listingRoutes(): Route[] {
   const facts = {
     method: 'GET',
     root: true,
@@ -88,11 +87,10 @@ export function listingRoutes(ctx: E2bContext): Route[] {
         const infos = await listed(call, filterOf(call.query));
         const { page, next } = pageOf(infos, call.query);
         const running = infos.filter(({ status }) => status === 'running').length;
-        return ok(
-          page.map((info) => listedToJson(ctx, call.principal.tenant, info)),
-          200,
-          { 'x-total-running': String(running), ...(next === undefined ? {} : { 'x-next-token': next }) },
-        );
+        return ok(page.map(listedToJson), 200, {
+          'x-total-running': String(running),
+          ...(next === undefined ? {} : { 'x-next-token': next }),
+        });
       },
     }),
     route({
@@ -102,7 +100,7 @@ export function listingRoutes(ctx: E2bContext): Route[] {
       summary: 'Sandboxes that run',
       handle: async (call) => {
         const infos = await listed(call, filterOf({ ...call.query, state: 'running' }));
-        return ok(infos.map((info) => listedToJson(ctx, call.principal.tenant, info)));
+        return ok(infos.map(listedToJson));
       },
     }),
   ];

@@ -76,9 +76,9 @@ function targetOf(ctx: E2bContext, sandbox: Sandbox, port: number): PortTarget {
       : { name: trafficToken, isToken: (text) => isSecret(trafficTokenOf(ctx, box.id), text) },
     host: maskRequestHost?.replaceAll(`\${PORT}`, String(port)),
     tls: httpsPorts?.includes(port) ?? false,
-    watch: () => ctx.cuts.add(box.id),
+    watch: () => ctx.streams.add(sandbox.tenant, box.id),
     connect: async (signal) => {
-      await wake(ctx, sandbox);
+      await wake(sandbox);
       return await box.dial(port, { signal, wake: false });
     },
   };

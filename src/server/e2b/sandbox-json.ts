@@ -46,8 +46,14 @@ export function sandboxToJson(ctx: E2bContext, info: BoxInfo, host: string | und
   };
 }
 
+/** When a sandbox ends; one that is paused has ended already. */
+function endOf({ endsAt, lifetime, status, updatedAt }: BoxInfo): string {
+  if (lifetime > 0 && status === 'paused') return updatedAt.toISOString();
+  return endsAt?.toISOString() ?? never;
+}
+
 /** `ListedSandbox` of E2B's API. */
-export function listedToJson(ctx: E2bContext, tenant: string, info: BoxInfo) {
+export function listedToJson(info: BoxInfo) {
   const { template } = factsOf(info);
   return {
     templateID: template,
@@ -55,7 +61,7 @@ export function listedToJson(ctx: E2bContext, tenant: string, info: BoxInfo) {
     sandboxID: sandboxIdOf(info.id),
     clientID,
     startedAt: info.createdAt.toISOString(),
-    endAt: ctx.lives.endOf(tenant, info)?.toISOString() ?? never,
+    endAt: endOf(info),
     cpuCount: info.cpus,
     memoryMB: info.memoryMiB,
     diskSizeMB: info.diskSizeGb * mebibytesPerGibibyte,
@@ -67,10 +73,11 @@ export function listedToJson(ctx: E2bContext, tenant: string, info: BoxInfo) {
 }
 
 /** `SandboxDetail` of E2B's API. */
-export function detailToJson(ctx: E2bContext, tenant: string, info: BoxInfo, host: string | undefined) {
-  const { autoResume, onTimeout, ports } = factsOf(info);
+export function detailToJson(ctx: E2bContext, info: BoxInfo, host: string | undefined) {
+  const { autoResume, ports } = factsOf(info);
+  const onTimeout = info.lifetimeAction === 'pause' ? 'pause' : 'kill';
   return {
-    ...listedToJson(ctx, tenant, info),
+    ...listedToJson(info),
     ...sandboxToJson(ctx, info, host),
     allowInternetAccess: info.network.outbound === 'enabled',
     network: ports,

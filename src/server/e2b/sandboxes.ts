@@ -56,14 +56,11 @@ async function optionsOf(
   runtime: Runtime,
   body: NewSandbox,
   defaults: { readonly timeout: number; readonly secure: boolean },
-): Promise<CreateOptions & { readonly timeout: number }> {
+): Promise<CreateOptions> {
   refuseUnsupported(body);
-  const timeout = body.timeout ?? defaults.timeout;
   const autoResume = body.autoResume?.enabled ?? false;
   const facts = {
     template: body.templateID,
-    timeout,
-    onTimeout: body.autoPause ? 'pause' : 'kill',
     autoResume,
     secure: body.secure ?? defaults.secure,
     ports: {
@@ -80,22 +77,22 @@ async function optionsOf(
     detach: true,
     network: { outbound: body.allow_internet_access === false ? 'disabled' : 'enabled' },
     volumes: (body.volumeMounts ?? []).map(({ name, path }) => ({ volume: name, guestPath: path })),
-    timeout,
+    lifetime: body.timeout ?? defaults.timeout,
+    lifetimeAction: body.autoPause ? 'pause' : 'remove',
   };
 }
 
 async function create(
   ctx: E2bContext,
-  { runtime, body, signal, operationId, principal, parts }: Call<unknown, unknown, NewSandbox>,
+  { runtime, body, signal, operationId, parts }: Call<unknown, unknown, NewSandbox>,
   defaults: { readonly timeout: number; readonly secure: boolean },
 ): Promise<BoxInfo> {
-  const { timeout, ...options } = await optionsOf(ctx, runtime, body, defaults);
+  const options = await optionsOf(ctx, runtime, body, defaults);
   const box = await runtime.create({ ...options, signal, operationId });
   try {
     await ensureUser(box, signal);
     const info = await box.info();
     parts.metrics.stages('e2bCreateSandbox', info.stages);
-    ctx.lives.renew(principal.tenant, info, timeout);
     return info;
   } catch (error) {
     await box.remove({ force: true });
@@ -140,7 +137,7 @@ export function sandboxRoutes(ctx: E2bContext): Route[] {
       answer: { status: 200 },
       handle: async (call) => {
         const { info } = await sandboxOf(call);
-        return ok(detailToJson(ctx, call.principal.tenant, info, call.headers.host));
+        return ok(detailToJson(ctx, info, call.headers.host));
       },
     }),
     route({
@@ -152,9 +149,8 @@ export function sandboxRoutes(ctx: E2bContext): Route[] {
       answer: { status: 204 },
       handle: async (call) => {
         const { box } = await sandboxOf(call);
-        ctx.cuts.cut(box.id);
+        ctx.streams.cut(box.id);
         await box.remove({ force: true, signal: call.signal });
-        ctx.lives.forget(box.id);
         return { status: 204 };
       },
     }),

@@ -5,7 +5,7 @@ import { diskLimitsFromJson } from '../../wire/disk-limits.js';
 import type { JsonObject } from '../../wire/json.js';
 import { boxParams, optionalBody } from '../http/common-schemas.js';
 import { type Answer, boxOf, type Call, ok, type Route, route } from '../http/route.js';
-import { boxBody, boxName, diskLimits } from './schemas/box.js';
+import { boxBody, boxName, diskLimits, lifetimeRequest } from './schemas/box.js';
 import { anyObject } from './schemas/resources.js';
 import { forkRequest } from './schemas/snapshot.js';
 
@@ -80,6 +80,22 @@ export const lifecycleRoutes: readonly Route[] = [
     handle: async (call) => {
       const box = await boxOf(call);
       await box.limitDisk(diskLimitsFromJson(call.body), { signal: call.signal });
+      return withBox(call, box);
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/boxes/:id/lifetime',
+    operation: 'setLifetime',
+    summary: 'Say how long each run of a box lasts, the present one from now on',
+    scope: 'box:write',
+    params: boxParams,
+    body: lifetimeRequest,
+    answer: { status: 200, body: boxBody },
+    handle: async (call) => {
+      const box = await boxOf(call);
+      const { seconds, action, extend_only: extendOnly } = call.body;
+      await box.setLifetime(seconds, { action, extendOnly, signal: call.signal });
       return withBox(call, box);
     },
   }),

@@ -25,7 +25,7 @@ function admission(ctx: E2bContext, { asksToken }: { readonly asksToken: boolean
         'unauthorized access, please provide a valid access token or method signing if supported',
       );
     }
-    await wake(ctx, sandbox);
+    await wake(sandbox);
     return holderOfSandbox(sandbox.id, sandbox.tenant);
   };
 }

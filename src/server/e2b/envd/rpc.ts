@@ -69,10 +69,10 @@ function handlersOf(ctx: E2bContext): ReadonlyMap<string, UniversalHandler> {
 /** A body that breaks off where its sandbox is ended, and never ends politely then. */
 async function* cutOff(
   ctx: E2bContext,
-  boxId: string,
+  { tenant, boxId }: { readonly tenant: string; readonly boxId: string },
   body: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
-  using cut = ctx.cuts.add(boxId);
+  using cut = ctx.streams.add(tenant, boxId);
   const ended = new Promise<never>((_resolve, reject) => {
     cut.signal.addEventListener('abort', () =>
       reject(new CryoboxError('stopped', 'The sandbox was not found')),
@@ -124,7 +124,12 @@ async function answerOf(
   });
   const { 'content-type': contentType, ...headers } = Object.fromEntries(header ?? []);
   if (!body) return { status, headers, json: undefined };
-  return { status, headers, contentType, bytes: cutOff(ctx, box.id, body) };
+  return {
+    status,
+    headers,
+    contentType,
+    bytes: cutOff(ctx, { tenant: call.principal.tenant, boxId: box.id }, body),
+  };
 }
 
 /** The methods of a sandbox's services, each a route. */

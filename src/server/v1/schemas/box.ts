@@ -79,6 +79,15 @@ export const publishRequest = z.strictObject({
   host_ip: z.string().max(64).optional(),
 }) satisfies z.ZodType<PublishJson>;
 
+const lifetimeAction = z.enum(['stop', 'pause', 'remove']);
+
+/** Body of `PUT {p}/boxes/{id}/lifetime`. */
+export const lifetimeRequest = z.strictObject({
+  seconds: timer,
+  action: lifetimeAction.optional(),
+  extend_only: z.boolean().optional(),
+});
+
 /** `CreateBoxRequest` of the v1 contract, section 1.5, and `template`. */
 export const createRequest = z
   .strictObject({
@@ -98,6 +107,8 @@ export const createRequest = z
     auto_stop: timer.optional(),
     auto_stop_action: z.enum(['stop', 'pause']).optional(),
     auto_delete: timer.optional(),
+    lifetime: timer.optional(),
+    lifetime_action: lifetimeAction.optional(),
     auto_resume: z.boolean().optional(),
     network: network.optional(),
     disk_io: diskLimits.nullish().transform((limits) => limits ?? undefined),
