@@ -8,6 +8,7 @@ import type {
   VolumeMount,
 } from './box-options.js';
 import type { ByteSource, CallOptions, RepeatableOptions } from './common.js';
+import type { DiffOptions, DiskDiff } from './diff.js';
 import type {
   Command,
   ExecBytesOptions,
@@ -223,6 +224,12 @@ export interface Box extends AsyncDisposable {
   startExec(command: Command, options?: StartExecOptions): Promise<Execution>;
   /** Makes a stopped box with the disks of this one, as they are or as a snapshot has them; its memory is left out. */
   clone(name?: string, options?: CloneOptions): Promise<Box>;
+  /**
+   * The files that differ between two states of disks, read from their layers: no machine is started. Volumes are left out.
+   * `invalid_state` for a box as it is while it runs: take a snapshot, and compare that; `invalid_argument` for states of boxes
+   * of different images; `disk_image_invalid` for a file system that is damaged or not understood.
+   */
+  diff(options?: DiffOptions): Promise<DiskDiff>;
   /** Writes an archive; a directory gets `<name>.boxsnap` in it. Returns the path. */
   export(destination: string, options?: ExportOptions): Promise<string>;
   /** The archive as a stream. */

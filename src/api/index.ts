@@ -2,6 +2,7 @@
 export * from './box.js';
 export * from './box-options.js';
 export * from './common.js';
+export * from './diff.js';
 export * from './execution.js';
 export * from './files.js';
 export * from './images.js';

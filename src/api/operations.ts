@@ -104,6 +104,13 @@ export const operations = {
   },
   'snapshot.rollback': { from: any, exclusive: true, activity: 'restoring' },
   'snapshot.remove': { from: any, exclusive: true },
+  diff: {
+    from: [...halted, 'paused'],
+    exclusive: true,
+    otherwise:
+      'Take a snapshot and compare that: `cryobox snapshot create BOX NAME`, then `cryobox diff BOX@NAME`',
+    undecided: 'disks',
+  },
   clone: {
     from: ['configured', 'stopped', 'running', 'paused'],
     exclusive: true,

@@ -56,6 +56,7 @@ export const kindsOfBox: Kinds<Box> = {
   remove: 'change',
   exec: 'use',
   startExec: 'use',
+  diff: 'change',
   clone: 'change',
   export: 'change',
   exportStream: 'change',

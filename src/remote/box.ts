@@ -8,6 +8,8 @@ import type {
   CallOptions,
   CloneOptions,
   Command,
+  DiffOptions,
+  DiskDiff,
   DiskLimits,
   ExecBytesOptions,
   ExecOptions,
@@ -27,6 +29,7 @@ import type {
 import { type AnyResult, execute, wordsOf } from '../surface/exec.js';
 import { waitForPort } from '../surface/wait-for-port.js';
 import { boxFromJson, boxMetricsFromJson } from '../wire/box.js';
+import { diffFromJson, diffToQuery } from '../wire/diff.js';
 import { diskLimitsToJson } from '../wire/disk-limits.js';
 import { errorFromJson } from '../wire/error.js';
 import { asObject, asObjects, compact, numberMap, text } from '../wire/json.js';
@@ -143,6 +146,14 @@ export class RemoteBox implements Box {
       killOnDisconnect: false,
     } as const;
     return RemoteExecution.open(this.#transport, this.#path, start, options.signal);
+  }
+
+  async diff(options: DiffOptions = {}): Promise<DiskDiff> {
+    const query = { ...diffToQuery(options, this.id) };
+    const { signal } = options;
+    return diffFromJson(
+      await this.#transport.json({ method: 'GET', path: `${this.#path}/diff`, query, signal }),
+    );
   }
 
   async clone(name?: string, options: CloneOptions = {}): Promise<Box> {

@@ -69,6 +69,7 @@ export const boxOperations: Readonly<Record<string, Operation>> = {
     rule: 'network.update',
     run: ({ box, turn }) => box.network.update({ allowNet: [`host${turn}.test`] }),
   },
+  diff: { rule: 'diff', run: ({ box }) => box.diff() },
   clone: { rule: 'clone', makes: 'c', run: ({ box }) => box.clone('c') },
   export: {
     rule: 'export',

@@ -23,7 +23,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
     ],
     ...['readFile', 'packFiles', 'statFile', 'listFiles', 'listExecutions', 'getExecution'],
     'getExecutionLogs',
-    ...['listSnapshots', 'getSnapshot', 'streamEvents'],
+    ...['listSnapshots', 'getSnapshot', 'diffBox', 'streamEvents'],
   ],
   'box:write': [
     ...['createBox', 'importBox', 'exportBox', 'cloneBox', 'forkBox'],

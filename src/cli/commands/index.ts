@@ -4,6 +4,7 @@ import { kill, lifetime, rename, restart, rm, start, stop, update } from './boxe
 import { complete, completion } from './completion.js';
 import { clone, exportBox, importBox } from './copies.js';
 import { cp } from './cp.js';
+import { diff } from './diff.js';
 import { doctor } from './doctor.js';
 import { engine } from './engine.js';
 import { events } from './events.js';
@@ -44,13 +45,13 @@ const container = createGroup({
   name: 'container',
   summary: 'the commands for boxes, as container tools group them',
   hidden: true,
-  commands: [...lifecycle, ...looking, cp, pause, resume, pruneBoxesCommand],
+  commands: [...lifecycle, ...looking, cp, diff, pause, resume, pruneBoxesCommand],
 });
 
 /** Every command, in the order of the help. */
 export const commandGroups: readonly { readonly heading: string; readonly commands: readonly Command[] }[] = [
   { heading: 'Boxes:', commands: [...lifecycle, ...looking, cp, ssh, executions, container] },
-  { heading: 'States:', commands: [snapshot, rollback, clone, exportBox, importBox] },
+  { heading: 'States:', commands: [snapshot, rollback, diff, clone, exportBox, importBox] },
   { heading: 'Memory:', commands: [pause, resume, fork, template] },
   { heading: 'Images and volumes:', commands: [images, pull, rmi, volume] },
   {

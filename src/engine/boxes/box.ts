@@ -9,6 +9,8 @@ import type {
   CallOptions,
   CloneOptions,
   Command,
+  DiffOptions,
+  DiskDiff,
   DiskLimits,
   ExecBytesOptions,
   ExecOptions,
@@ -46,6 +48,7 @@ import { checkDiskLimits } from '../record/disk-limits.js';
 import { configOf, requireRow } from '../record/rows.js';
 import { checkName } from '../record/validate.js';
 import { cloneBox } from '../states/clone.js';
+import { diffStates } from '../states/diff.js';
 import { type ForkOptions, forkBox } from '../states/fork.js';
 import { pauseBox } from '../states/pause.js';
 import { resumeBox } from '../states/resume.js';
@@ -178,6 +181,10 @@ export class EngineBox implements Box {
     throwIfCancelled(signal, 'the reading of a console');
     await requireRow(this.#ctx.db, this.id);
     return await readConsole(this.#ctx, this.id);
+  }
+
+  async diff(options: DiffOptions = {}): Promise<DiskDiff> {
+    return await diffStates(this.#ctx, this.id, options);
   }
 
   async clone(name?: string, options: CloneOptions = {}): Promise<Box> {

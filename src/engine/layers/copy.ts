@@ -1,19 +1,21 @@
 import type { CallOptions } from '../../api/index.js';
 import { faultPoint } from '../../base/faults.js';
-import { type DiskChain, flatten, openLayers } from '../../formats/qcow2/index.js';
+import { type DiskChain, flatten, type KnownLayer, openLayers } from '../../formats/qcow2/index.js';
 import { chainOf, type LayerRow } from '../../store/index.js';
 import type { LayersContext } from './context.js';
 
+/** The files of a chain of layers (the base first), the top first. */
+export function knownLayers(ctx: Pick<LayersContext, 'layers'>, chain: readonly LayerRow[]): KnownLayer[] {
+  return chain.toReversed().map(({ id, kind }) => ({
+    name: id,
+    format: kind === 'raw' ? 'raw' : 'qcow2',
+    path: ctx.layers.path(id),
+  }));
+}
+
 /** Opens the disk that a layer is the top of, for reading; the database knows what is under it. The caller closes it. */
 export async function openDisk(ctx: LayersContext, layerId: string): Promise<DiskChain> {
-  const rows = await chainOf(ctx.db, layerId);
-  return await openLayers(
-    rows.reverse().map(({ id, kind }) => ({
-      name: id,
-      format: kind === 'raw' ? 'raw' : 'qcow2',
-      path: ctx.layers.path(id),
-    })),
-  );
+  return await openLayers(knownLayers(ctx, await chainOf(ctx.db, layerId)));
 }
 
 /** Writes a disk as one layer that needs no other; the file is durable, the row not stored yet. */

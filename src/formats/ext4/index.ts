@@ -1,1 +1,2 @@
+export { diffDisks } from './compare/index.js';
 export { buildEmptyDisk } from './empty-disk.js';

@@ -71,6 +71,38 @@ export async function openLayers(known: readonly KnownLayer[]): Promise<DiskChai
   }
 }
 
+/** Two disks that are open together. */
+export interface OpenDisks extends AsyncDisposable {
+  readonly from: DiskChain;
+  readonly to: DiskChain;
+}
+
+/**
+ * Opens two disks as {@link openLayers} does, each file once, so that what they share can be told. To be disposed of, not
+ * the chains closed. Throws as {@link openLayers}.
+ */
+export async function openBoth(from: readonly KnownLayer[], to: readonly KnownLayer[]): Promise<OpenDisks> {
+  const open = new Map<string, Layer>();
+  const close = async (): Promise<void> => {
+    await Promise.all([...open.values()].map((layer) => layer.close()));
+  };
+  const chainOf = async (known: readonly KnownLayer[]): Promise<DiskChain> => {
+    const layers: Layer[] = [];
+    for (const one of known) {
+      const layer = open.get(one.path) ?? (await openLayer(one));
+      open.set(one.path, layer);
+      layers.push(layer);
+    }
+    return new DiskChain(layers);
+  };
+  try {
+    return { from: await chainOf(from), to: await chainOf(to), [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
 /** An open chain of layers; index 0 is the top. */
 export class DiskChain implements AsyncDisposable {
   readonly layers: readonly Layer[];

@@ -1,4 +1,13 @@
-export { type DiskChain, type KnownLayer, type OpenChainOptions, openChain, openLayers } from './chain.js';
+export {
+  type DiskChain,
+  type KnownLayer,
+  type OpenChainOptions,
+  type OpenDisks,
+  openBoth,
+  openChain,
+  openLayers,
+} from './chain.js';
+export { type ChangedRanges, findChanges } from './changes.js';
 export { checkImage, type ImageCheck } from './check.js';
 export { type FlattenedImage, type FlattenOptions, flatten, flattenStream } from './flatten.js';
 export type { Backing, DiskFormat } from './format.js';

@@ -1,8 +1,16 @@
+import { diffFromQuery, diffToJson } from '../../wire/diff.js';
 import { snapshotToJson } from '../../wire/snapshot.js';
 import { boxParams } from '../http/common-schemas.js';
 import { boxOf, empty, notFound, ok, type Route, route } from '../http/route.js';
 import { anyObject } from './schemas/resources.js';
-import { restoreRequest, snapshotBody, snapshotParams, snapshotRequest } from './schemas/snapshot.js';
+import {
+  diffBody,
+  diffQuery,
+  restoreRequest,
+  snapshotBody,
+  snapshotParams,
+  snapshotRequest,
+} from './schemas/snapshot.js';
 
 /** Snapshots of a box. */
 export const snapshotRoutes: readonly Route[] = [
@@ -54,6 +62,20 @@ export const snapshotRoutes: readonly Route[] = [
       const snapshot = await (await boxOf(call)).snapshot.get(call.params.name, { signal: call.signal });
       if (!snapshot) throw notFound('snapshot', call.params.name);
       return ok(snapshotToJson(snapshot));
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/boxes/:id/diff',
+    operation: 'diffBox',
+    summary: 'Files that differ between two states of disks, in pages',
+    scope: 'box:read',
+    params: boxParams,
+    query: diffQuery,
+    answer: { status: 200, body: diffBody },
+    handle: async (call) => {
+      const options = { ...diffFromQuery(call.query), signal: call.signal };
+      return ok(diffToJson(await (await boxOf(call)).diff(options)));
     },
   }),
   route({

@@ -1,5 +1,13 @@
 import { z } from 'zod';
-import { boxParams, named, openQuery, optionalBody, queryFlag } from '../../http/common-schemas.js';
+import { diffLimits, fileChangeKinds } from '../../../api/index.js';
+import {
+  boxParams,
+  named,
+  openQuery,
+  optionalBody,
+  queryFlag,
+  queryNumber,
+} from '../../http/common-schemas.js';
 import { boxName } from './box.js';
 
 /** Longest name of a snapshot in bytes (v1 contract, section 3.7). The runtime says what else is wrong with one. */
@@ -20,6 +28,37 @@ export const snapshotParams = boxParams.extend({ name: snapshotName });
 
 /** Body of `POST .../restore`. */
 export const restoreRequest = optionalBody({ live: z.boolean().optional() });
+
+const boxRef = z.string().min(1).max(128);
+
+/** Query of `GET .../diff`: names of snapshots and boxes; a box without a snapshot is the box as it is. */
+export const diffQuery = z.strictObject({
+  from: snapshotName.optional(),
+  from_box: boxRef.optional(),
+  to: snapshotName.optional(),
+  to_box: boxRef.optional(),
+  after: z.string().max(8192).optional(),
+  limit: queryNumber(1, diffLimits.page).optional(),
+});
+
+const fileType = z.enum(['file', 'directory', 'symlink', 'other']).nullable();
+
+/** Answer of `GET .../diff`. */
+export const diffBody = z
+  .object({
+    changes: z.array(
+      z.object({
+        path: z.string(),
+        kind: z.enum(fileChangeKinds),
+        type_before: fileType,
+        type_after: fileType,
+        size_before: z.int().nullable(),
+        size_after: z.int().nullable(),
+      }),
+    ),
+    next: z.string().nullable().describe('Give it as "after" for the next page; null: there is none'),
+  })
+  .register(named, { id: 'DiskDiff' });
 
 /** Body of `POST .../clone`. */
 export const cloneRequest = optionalBody({
