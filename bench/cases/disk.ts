@@ -1,11 +1,13 @@
 /** Disks and archives without an engine: issue 3, "Speed". */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { diffLimits } from '../../src/api/index.js';
 import { readArchive, writeArchive } from '../../src/formats/archive/index.js';
-import { createOverlay, flattenStream, openChain } from '../../src/formats/qcow2/index.js';
+import { diffDisks } from '../../src/formats/ext4/index.js';
+import { createOverlay, flattenStream, openBoth, openChain } from '../../src/formats/qcow2/index.js';
 import type { BenchCase, BenchRun, NamedCase } from '../harness.js';
 import { sampleBytes } from '../support/sample-bytes.js';
 
@@ -165,10 +167,61 @@ const deepRead: BenchCase = {
     }),
 };
 
+const DIFF_FILES = 10_000;
+const DIFF_CHANGED = 1_000;
+
+/** A file system of 1 GiB with 10,000 files, and a layer over it in which each tenth file has another content. */
+async function makeChangedDisk(directory: string): Promise<void> {
+  const files = join(directory, 'files');
+  for (let i = 0; i < DIFF_FILES; i += 1) {
+    const folder = join(files, `d${i % 500}`);
+    if (i < 500) await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, `file-${i}`), `content ${i}\n`.repeat(i % 700));
+  }
+  const [base, changed] = [join(directory, 'base.raw'), join(directory, 'changed.raw')];
+  await command('mkfs.ext4', '-q', '-F', '-d', files, base, '1G');
+  await command('cp', '--sparse=always', base, changed);
+  await writeFile(join(directory, 'input'), 'changed'.repeat(500));
+  const commands = [];
+  for (let i = 0; i < DIFF_FILES; i += DIFF_FILES / DIFF_CHANGED) {
+    commands.push(`cd /d${i % 500}`, `rm file-${i}`, `write ${join(directory, 'input')} file-${i}`);
+  }
+  await writeFile(join(directory, 'commands'), commands.join('\n'));
+  await command('sh', '-c', `debugfs -w -f "${join(directory, 'commands')}" "${changed}" > /dev/null 2>&1`);
+  const layer = join(directory, 'layer.qcow2');
+  await command('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', '-B', base, '-F', 'raw', changed, layer);
+  await command('qemu-img', 'rebase', '-u', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', layer);
+}
+
+async function diffOnce(directory: string): Promise<void> {
+  const base = { name: 'base.raw', path: join(directory, 'base.raw'), format: 'raw' } as const;
+  const layer = { name: 'layer.qcow2', path: join(directory, 'layer.qcow2'), format: 'qcow2' } as const;
+  await using disks = await openBoth([base], [layer, base]);
+  const { changes } = await diffDisks(
+    { chain: disks.from, what: 'the base' },
+    { chain: disks.to, what: 'the disk' },
+    { limit: diffLimits.page },
+  );
+  if (changes.length !== DIFF_CHANGED) throw new Error(`${changes.length} files differ`);
+}
+
+const diff: BenchCase = {
+  name: 'diff',
+  unit: 'ms',
+  rounds: 9,
+  maxValue: 1000,
+  setup: () =>
+    inDirectory(async (directory) => {
+      await makeChangedDisk(directory);
+      return { measure: () => timed(() => diffOnce(directory)) };
+    }),
+};
+
 /** The cases of disks and archives. */
 export const diskCases: readonly NamedCase[] = [
   { bench: overlay, baseline: 'qemu-img create -b' },
   { bench: exported, baseline: 'qemu-img convert, zstd -3 -T0' },
   { bench: imported, baseline: 'zstd -d, sha256sum' },
   { bench: deepRead, baseline: 'the same disk in one layer' },
+  { bench: diff, baseline: '' },
 ];

@@ -32,7 +32,10 @@ export interface DiskDiff {
   readonly next: string | null;
 }
 
-/** A state of a disk. */
+/**
+ * A state of a disk. Of a paused box, and of a snapshot that was not frozen, it has what the guest had written to the disk by
+ * then, as after a power cut; its journal counts.
+ */
 export interface DiskState {
   /** Name or id of a box of the same owner. @default the box that is asked */
   readonly box?: string;

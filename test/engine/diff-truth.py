@@ -20,6 +20,8 @@ def fact(path, found):
         content = os.fsdecode(os.readlink(path))
     elif kind == stat.S_IFREG and path.startswith(TOP):
         with open(path, "rb") as file:
+            # Of what is nearly all holes, the end.
+            file.seek(st.st_size - 4096 if st.st_size > 1 << 26 else 0)
             content = hashlib.sha1(file.read()).hexdigest()
     elif kind in (stat.S_IFCHR, stat.S_IFBLK):
         content = str(st.st_rdev)

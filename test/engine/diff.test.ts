@@ -141,6 +141,8 @@ it('compares a box with its image, its clones and itself, and refuses what canno
   );
   await box.start();
   await box.files.remove('/etc/of-box');
+  // What the guest has not written yet is in its memory.
+  await output(box, 'sync');
   await box.pause();
   expect(byPath(await all(box, { from: { box: 'two' } })).get('/etc/of-box')).toMatchObject({
     kind: 'removed',

@@ -3,12 +3,15 @@ import type {
   BoxInfo,
   BoxMetrics,
   CreateOptions,
+  DiffOptions,
+  DiskDiff,
   ExecutionInfo,
   ExitStatus,
   SnapshotResult,
 } from '../../src/api/index.js';
 import { boxFromJson, boxMetricsFromJson, boxMetricsToJson, boxToJson } from '../../src/wire/box.js';
 import { createFromJson, createToJson } from '../../src/wire/create.js';
+import { diffFromJson, diffFromQuery, diffToJson, diffToQuery } from '../../src/wire/diff.js';
 import { executionFromJson, executionToJson, exitFromJson, exitToJson } from '../../src/wire/execution.js';
 import type { JsonObject } from '../../src/wire/json.js';
 import { snapshotFromJson, snapshotToJson } from '../../src/wire/snapshot.js';
@@ -139,6 +142,35 @@ describe('what goes over the wire comes back', () => {
     const json = overWire(snapshotToJson(snapshot));
     expect(json['created_at']).toBe(1_767_323_045);
     expect(snapshotFromJson(json)).toEqual(snapshot);
+  });
+
+  it('changed files, and which states are compared', () => {
+    const diff: DiskDiff = {
+      changes: [
+        {
+          path: '/a\udcff',
+          kind: 'type',
+          typeBefore: 'directory',
+          typeAfter: 'symlink',
+          sizeBefore: 4096,
+          sizeAfter: 3,
+        },
+        { path: '/b', kind: 'added', typeBefore: null, typeAfter: 'file', sizeBefore: null, sizeAfter: 0 },
+      ],
+      next: 'pYQ',
+    };
+    expect(diffFromJson(overWire(diffToJson(diff)))).toEqual(diff);
+    const through = (options: DiffOptions): DiffOptions => diffFromQuery(diffToQuery(options, 'box_1'));
+    expect(through({})).toEqual({});
+    expect(through({ from: 's', after: 'pYQ', limit: 3 })).toEqual({
+      from: { snapshot: 's' },
+      after: 'pYQ',
+      limit: 3,
+    });
+    expect(through({ from: {}, to: { box: 'o', snapshot: 's' } })).toEqual({
+      from: { box: 'box_1' },
+      to: { box: 'o', snapshot: 's' },
+    });
   });
 
   it('metrics, without the gauges of a box that does not run', () => {
