@@ -14,6 +14,7 @@ const shapes: Readonly<Record<string, readonly string[]>> = {
   'without 64bit, checksums and flexible groups': ['-O', '^64bit,^metadata_csum,^flex_bg'],
   'with content in inodes': ['-O', 'inline_data'],
   'with small inodes': ['-I', '128'],
+  'without extents': ['-O', '^extents,^64bit'],
   'with clusters': ['-O', 'bigalloc', '-C', '16384'],
   'with a seed for checksums': ['-O', 'metadata_csum_seed'],
 };

@@ -132,9 +132,9 @@ class Walk {
   async #sameEntries(one: Inode, other: Inode): Promise<boolean> {
     if (one.number !== other.number || !one.isDirectory || !one.bytes.equals(other.bytes)) return false;
     if (one.isInline) return true;
+    // A tree of extents, and a block map, have more blocks than those of the content.
+    if (!one.hasExtents || one.content.readUInt16LE(6) > 0) return false;
     const runs = await this.#from.runs(one);
-    // A tree of extents has more blocks than these.
-    if (one.content.readUInt16LE(6) > 0) return false;
     const { blockSize } = this.#from.layout;
     for (let i = 0; i < runs.length; i += 3) {
       if (this.#differences.touches((runs[i + 1] ?? 0) * blockSize, (runs[i + 2] ?? 0) * blockSize))

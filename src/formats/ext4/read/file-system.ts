@@ -5,6 +5,7 @@
 import { throwIfCancelled } from '../../../base/abort.js';
 import { Turns } from '../../../base/turns.js';
 import { type Attributes, addAttributesOf, attributesInside, inlineRestKey } from './attributes.js';
+import { readBlockMap } from './block-map.js';
 import { Blocks, type ByteDisk, type Differences, type NewerBlocks } from './blocks.js';
 import { addEntries, type Entries } from './entries.js';
 import { fileKind, Inode } from './inode.js';
@@ -64,7 +65,11 @@ export class FileSystem implements RunReader {
    */
   static async open(disk: ByteDisk, options: ReadOptions): Promise<FileSystem> {
     const { what } = options;
-    const layout = parseLayout(await superblockOf(new Blocks(disk, 1024)), disk.virtualSizeBytes, what);
+    const layout = parseLayout(
+      await superblockOf(new Blocks(disk, 1024), disk, what),
+      disk.virtualSizeBytes,
+      what,
+    );
     const { blockSize } = layout;
     const { differences, beside } = options;
     const shared = beside && { blocks: beside.blocks, differences };
@@ -74,7 +79,7 @@ export class FileSystem implements RunReader {
     const newer = await before.#replayed(disk);
     for (const block of newer.between(0, layout.blockCount)) differences.add(block * blockSize, blockSize);
     const blocks = new Blocks(disk, blockSize, newer, shared);
-    const after = parseLayout(await superblockOf(blocks), disk.virtualSizeBytes, what);
+    const after = parseLayout(await superblockOf(blocks, disk, what), disk.virtualSizeBytes, what);
     if (after.blockSize !== blockSize) throw damaged(what, 'its journal changes the size of its blocks');
     return new FileSystem(after, blocks, options);
   }
@@ -107,12 +112,17 @@ export class FileSystem implements RunReader {
     const offset = table * blockSize + ((number - 1) % inodesPerGroup) * inodeSize;
     const inode = new Inode(number, Buffer.from(await this.blocks.small(offset, inodeSize)));
     if (!inode.isUsed) throw damaged(this.what, `inode ${number} is named, and not in use`);
+    if (inode.size > maxFileBlocks * blockSize) {
+      throw damaged(this.what, `inode ${number} says a length of ${inode.size} bytes`);
+    }
     return inode;
   }
 
   /** The runs of a file whose content does not lie in its inode. Throws as {@link readRuns}. */
   async runs(inode: Inode): Promise<Runs> {
-    return await readRuns(this, inode);
+    return inode.hasExtents
+      ? await readRuns(this, inode)
+      : await readBlockMap(this, inode, this.layout.blockSize);
   }
 
   /** Extended attributes of a file. Throws `disk_image_invalid`. */
@@ -159,7 +169,7 @@ export class FileSystem implements RunReader {
   async target(link: Inode): Promise<Buffer> {
     if (link.size > maxTargetBytes)
       throw damaged(this.what, `inode ${link.number} is a link that is too long`);
-    if (!link.isInline && !link.hasExtents && link.size <= link.content.length) {
+    if (!link.isInline && !link.hasExtents && link.size < link.content.length) {
       return link.content.subarray(0, link.size);
     }
     return await this.wholeContent(link);
@@ -184,13 +194,6 @@ export class FileSystem implements RunReader {
         await this.blocks.into(target.subarray(at, at + length), (runs[i + 1] ?? 0) * this.layout.blockSize);
     }
     return target.subarray(0, inode.size);
-  }
-
-  /** Throws `disk_image_invalid` for a length that no file of this file system can have. */
-  checkSize(inode: Inode): void {
-    if (inode.size > maxFileBlocks * this.layout.blockSize) {
-      throw damaged(this.what, `inode ${inode.number} says a length of ${inode.size} bytes`);
-    }
   }
 
   async #findTable(group: number): Promise<number> {
@@ -242,7 +245,9 @@ export class FileSystem implements RunReader {
   }
 }
 
-async function superblockOf(blocks: Blocks): Promise<Buffer> {
+async function superblockOf(blocks: Blocks, disk: ByteDisk, what: string): Promise<Buffer> {
+  const end = superblockAt.offset + superblockAt.length;
+  if (disk.virtualSizeBytes < end) throw damaged(what, `it has ${disk.virtualSizeBytes} bytes`);
   return await blocks.small(superblockAt.offset, superblockAt.length);
 }
 

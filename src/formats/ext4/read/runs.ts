@@ -2,7 +2,7 @@
 import type { Turns } from '../../../base/turns.js';
 import type { Blocks } from './blocks.js';
 import type { Inode } from './inode.js';
-import { damaged, notUnderstood, tooMuch } from './refusals.js';
+import { damaged, tooMuch } from './refusals.js';
 
 const magic = 0xf30a;
 const recordBytes = 12;
@@ -10,8 +10,8 @@ const recordBytes = 12;
 const maxDepth = 5;
 /** Longest extent that holds data; the length of one without data is stored with this added. */
 const maxWritten = 32_768;
-/** Extents of one file: one of 8 GiB in single blocks has as many; 48 MiB of memory. */
-const maxRuns = 2_000_000;
+/** Runs of one file: one of 8 GiB in single blocks has as many; 48 MiB of memory. */
+export const maxRuns = 2_000_000;
 
 /** Runs of a file: triples of file block, disk block and number of blocks, ascending. What lies between them is zeros. */
 export type Runs = readonly number[];
@@ -27,14 +27,10 @@ export interface RunReader {
 }
 
 /**
- * The runs of a file. Throws `disk_image_invalid` for a tree that contradicts itself, points outside of the file system or is
- * the block map of ext2 and ext3, `resource_exhausted` for more extents than are read.
+ * The runs of a file with extents. Throws `disk_image_invalid` for a tree that contradicts itself or points outside of the file
+ * system, `resource_exhausted` for more extents than are read.
  */
 export async function readRuns(reader: RunReader, inode: Inode): Promise<Runs> {
-  if (!inode.hasExtents) {
-    if (inode.content.every((byte) => byte === 0)) return [];
-    throw notUnderstood(reader.what, ['files without extents (block maps of ext2 and ext3)']);
-  }
   const runs: number[] = [];
   await readNode(reader, inode, inode.content, undefined, runs);
   return runs;
