@@ -43,6 +43,9 @@ export const testPackages = [
   { package: 'attr', command: 'setfattr' },
   { package: 'openssl', command: 'openssl' },
   { package: 'iproute2', command: 'ip' },
+  { package: 'curl', command: 'curl' },
+  // Builds the server of the S3 protocol.
+  { package: 'golang-go', command: 'go' },
   // Drives the dashboard.
   { package: 'chromium', command: 'chromium' },
   // Clients of SSH, which drive boxes.

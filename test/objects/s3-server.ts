@@ -26,6 +26,21 @@ export interface S3Server extends AsyncDisposable {
   restart(): Promise<void>;
 }
 
+/** Go of this version builds the server, and is a module of Go's own since 1.21 (go.dev/doc/toolchain). */
+const toolchain = 'golang.org/toolchain@v0.0.1-go1.24.4.linux-amd64';
+
+/** A Go that is new enough: an older one, as Debian 12 has, is asked for the newer one as for any module. */
+async function goCommand(): Promise<string> {
+  const { stdout: said } = await execa('go', ['version']);
+  const [, minor = '0'] = / go1\.(\d+)/.exec(said) ?? [];
+  if (Number(minor) >= 21) return 'go';
+  const { stdout } = await execa('go', ['mod', 'download', '-json', toolchain], { timeout: 300_000 });
+  const { Dir: root } = JSON.parse(stdout) as { Dir: string };
+  // Modules of an older Go hold no programs.
+  await execa('chmod', ['-R', 'u+x', join(root, 'bin'), join(root, 'pkg/tool')]);
+  return join(root, 'bin/go');
+}
+
 /** Builds the server where that was not done yet. */
 async function program(): Promise<string> {
   const path = join(folder, 'versitygw');
@@ -37,7 +52,8 @@ async function program(): Promise<string> {
   )
     return path;
   const args = ['install', '-ldflags', '-s -w', `github.com/versity/versitygw/cmd/versitygw@${version}`];
-  await execa('go', args, { env: { GOBIN: folder, GOFLAGS: '-mod=mod' }, timeout: 600_000 });
+  const env = { GOBIN: folder, GOFLAGS: '-mod=mod', GOTOOLCHAIN: 'auto' };
+  await execa(await goCommand(), args, { env, timeout: 600_000 });
   return path;
 }
 
