@@ -8,7 +8,13 @@ import { createInterface } from 'node:readline';
 import { pipeline } from 'node:stream/promises';
 import { createOverlay } from '../../src/formats/qcow2/index.js';
 import { AgentClient } from '../../src/guest/index.js';
-import { findQemu, type MachineSpec, machineFiles, qemuArguments } from '../../src/machine/index.js';
+import {
+  findQemu,
+  hostArchitecture,
+  type MachineSpec,
+  machineFiles,
+  qemuArguments,
+} from '../../src/machine/index.js';
 import { openDatabase } from '../../src/store/index.js';
 
 /**
@@ -182,7 +188,7 @@ export class BareMachine {
   async #start(how: Pick<MachineSpec, 'ram' | 'boot'>): Promise<Qmp> {
     if (how.ram === 'shared-file') await freshRam(join(this.#directory, machineFiles.ram), this.#memoryMiB);
     const spec: MachineSpec = {
-      shape: { cpus: 1, memoryMiB: this.#memoryMiB },
+      shape: { architecture: hostArchitecture().name, cpus: 1, memoryMiB: this.#memoryMiB },
       accelerator: 'tcg',
       card: 'open',
       ...how,

@@ -14,11 +14,12 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
+import { guestFolder } from './architectures.mjs';
 import { run, SetupError } from './run.mjs';
 import { ensureCompiler } from './rust.mjs';
 
 const MAIN = 'dist/cli/main.js';
-const GUEST = 'dist/guest';
+const GUEST = guestFolder(process.arch);
 const STAMP = join(GUEST, 'stamp');
 
 /** Files of dist/guest, and the crate and target each comes from. */
@@ -79,7 +80,7 @@ function findArtifact(messages, target) {
 }
 
 /** A binary that runs cannot be overwritten, but it can be replaced. */
-async function publish(from, to) {
+export async function publish(from, to) {
   const temporary = `${to}.new`;
   await copyFile(from, temporary);
   await chmod(temporary, 0o755);

@@ -1,10 +1,12 @@
 // What has to be on the host, as data, and how Debian's package manager brings it.
 import { readFileSync } from 'node:fs';
+import { architectureRow } from './architectures.mjs';
 import { run, SetupError, tryRun, which } from './run.mjs';
 
 /** Debian packages the product needs, each with a command that shows it is there. */
 export const productPackages = [
-  { package: 'qemu-system-x86', command: 'qemu-system-x86_64' },
+  // Where there is no row, setup says that the host is none that boxes run on.
+  ...(architectureRow() ? [architectureRow().qemu] : []),
   { package: 'e2fsprogs', command: 'mke2fs' },
   { package: 'zstd', command: 'zstd' },
   // Newer kernels have their modules packed with it.
@@ -56,13 +58,13 @@ export const testPackages = [
   { package: 'python3-pip', command: 'pip3' },
 ];
 
-/** The package whose dependency is Debian's newest kernel for virtual machines. */
-const KERNEL_META_PACKAGE = 'linux-image-cloud-amd64';
-const UPDATE_TIMEOUT_MS = 300_000;
+/** Lists of packages, or a kernel, over a slow line. */
+export const UPDATE_TIMEOUT_MS = 300_000;
 /** The largest set (QEMU, Rust, compilers) is about 1.2 GB unpacked; a slow mirror needs minutes. */
 const INSTALL_TIMEOUT_MS = 1_500_000;
 
-const aptOptions = ['-q', '-o', 'Acquire::Retries=3', '-o', 'Acquire::http::Timeout=30'];
+/** What every call of apt-get is given. */
+export const aptOptions = ['-q', '-o', 'Acquire::Retries=3', '-o', 'Acquire::http::Timeout=30'];
 let listsAreFresh = false;
 
 /** Packages of a list that are not there. */
@@ -111,7 +113,8 @@ export async function rootPrefix(byHand) {
   );
 }
 
-async function updateLists(prefix) {
+/** Reads the lists of packages again, once in the life of this process. */
+export async function updateLists(prefix) {
   if (listsAreFresh) return;
   await aptRun([...prefix, 'apt-get', ...aptOptions, 'update'], UPDATE_TIMEOUT_MS);
   listsAreFresh = true;
@@ -132,55 +135,4 @@ async function aptRun(argv, timeoutMs, hint) {
   const [command, ...args] = limited;
   const foreground = command !== 'env';
   await run(command, args, { timeoutMs: timeoutMs + 30_000, label: 'apt-get', hint, foreground });
-}
-
-/** Downloads the packages of Debian's current cloud kernel into a directory; resolves with the paths of the `.deb` files. */
-export async function downloadKernel(directory) {
-  if (!hasApt()) {
-    throw new SetupError(
-      'Not a Debian-like host (no apt-get): cannot fetch the guest kernel',
-      `Unpack Debian's ${KERNEL_META_PACKAGE} dependency into the cache as docs/ARCHITECTURE.md describes`,
-    );
-  }
-  let names = await kernelPackages();
-  if (names.length === 0) {
-    await updateLists(await rootPrefix('Run `apt-get update` as root'));
-    names = await kernelPackages();
-  }
-  if (names.length === 0) {
-    throw new SetupError(
-      `apt knows no package ${KERNEL_META_PACKAGE}`,
-      "Add Debian's main archive to the apt sources, then run this again",
-    );
-  }
-  const download = (packages) =>
-    tryRun('apt-get', [...aptOptions, 'download', ...packages], {
-      cwd: directory,
-      timeoutMs: UPDATE_TIMEOUT_MS,
-      label: packages[0],
-    });
-  if ((await download(names)).status !== 0) {
-    // Lists that are older than the archive name a version that is gone.
-    await updateLists(await rootPrefix('Run `apt-get update` as root'));
-    names = await kernelPackages();
-    const second = await download(names);
-    if (second.status !== 0) {
-      throw new SetupError(`apt-get download ${names.join(' ')} failed\n${second.tail}`);
-    }
-  }
-  const { stdout } = await run('find', [directory, '-name', '*.deb'], { timeoutMs: 10_000, capture: true });
-  return stdout.trim().split('\n');
-}
-
-/** The image, and since kernel 7 the packages that it is empty without: the kernel, its modules, and lists of them. */
-async function kernelPackages() {
-  const [image] = await dependencies(KERNEL_META_PACKAGE, /^linux-image-/);
-  return image ? [image, ...(await dependencies(image, /^linux-(base|binary|modules)-[0-9]/))] : [];
-}
-
-async function dependencies(name, pattern) {
-  const options = { timeoutMs: 30_000, capture: true };
-  const { stdout } = await tryRun('apt-cache', ['depends', '--important', name], options);
-  const names = [...stdout.matchAll(/Depends: (\S+)/g)].map(([, dependency]) => dependency);
-  return names.filter((dependency) => pattern.test(dependency));
 }

@@ -15,6 +15,7 @@ const managers = [
     args: ['install', '-y'],
     names: {
       'qemu-system-x86': 'qemu-system-x86-core',
+      'qemu-system-arm': 'qemu-system-aarch64-core',
       'xz-utils': 'xz',
       uidmap: 'shadow-utils',
       'ca-certificates': null,
@@ -23,13 +24,20 @@ const managers = [
   {
     command: 'pacman',
     args: ['-S', '--needed', '--noconfirm'],
-    names: { 'xz-utils': 'xz', uidmap: 'shadow', mmdebstrap: null, 'ca-certificates': null },
+    names: {
+      'qemu-system-arm': 'qemu-system-aarch64',
+      'xz-utils': 'xz',
+      uidmap: 'shadow',
+      mmdebstrap: null,
+      'ca-certificates': null,
+    },
   },
   {
     command: 'zypper',
     args: ['--non-interactive', 'install'],
     names: {
       'qemu-system-x86': 'qemu-x86',
+      'qemu-system-arm': 'qemu-arm',
       'xz-utils': 'xz',
       uidmap: 'shadow',
       mmdebstrap: null,
@@ -38,11 +46,14 @@ const managers = [
   },
 ];
 
-/** Installs what is missing as root or with sudo; throws with the command to type where neither works. */
-export async function ensureHostPackages() {
+/**
+ * Installs what is missing of a list, by default all that the product needs, as root or with sudo; throws with the command to
+ * type where neither works.
+ */
+export async function ensureHostPackages(wanted = productPackages) {
   const manager = managers.find(({ command }) => which(command));
   const name = (debian) => (manager && debian in manager.names ? manager.names[debian] : debian);
-  const absentNow = () => missing(productPackages).filter((debian) => name(debian) !== null);
+  const absentNow = () => missing(wanted).filter((debian) => name(debian) !== null);
   const absent = absentNow();
   if (absent.length === 0) return 'up to date';
   if (!manager) {

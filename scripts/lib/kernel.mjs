@@ -3,26 +3,28 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { downloadKernel } from './debian.mjs';
-import { run, SetupError } from './run.mjs';
+import { architectureRow } from './architectures.mjs';
+import { aptFor, dependencies, unpackPackages } from './debian-files.mjs';
+import { SetupError } from './run.mjs';
 
 /** Where guest assets that are not built from this repository are kept. */
-function cacheDirectory() {
+export function cacheDirectory() {
   const { CRYOBOX_CACHE, XDG_CACHE_HOME } = process.env;
   return CRYOBOX_CACHE || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'cryobox');
 }
 
-/** Fetches the kernel unless one is in the cache. */
-export async function ensureKernel() {
-  const root = join(cacheDirectory(), 'kernel');
+/** Fetches the kernel for a processor, by default this host's, unless one is in the cache. */
+export async function ensureKernel(architecture = process.arch) {
+  const row = architectureRow(architecture);
+  const root = join(cacheDirectory(), row.kernelFolder);
   await mkdir(root, { recursive: true });
   const current = await currentVersion(root);
   if (current) return `${current}, up to date`;
   const work = await mkdtemp(join(root, '.fetch-'));
   try {
-    const tree = join(work, 'tree');
-    for (const deb of await downloadKernel(work))
-      await run('dpkg-deb', ['-x', deb, tree], { timeoutMs: 120_000 });
+    const apt = await aptFor(row.debian, work);
+    const meta = `${row.kernelPackage}${apt.suffix}`;
+    const tree = await unpackPackages(apt, work, () => kernelPackages(apt, meta), meta);
     const version = await publish(tree, work, root);
     await writeFile(join(work, 'current'), `${version}\n`);
     await rename(join(work, 'current'), join(root, 'current'));
@@ -30,6 +32,12 @@ export async function ensureKernel() {
   } finally {
     await rm(work, { recursive: true, force: true });
   }
+}
+
+/** The image, and since kernel 7 the packages that it is empty without: the kernel, its modules, and lists of them. */
+async function kernelPackages(apt, meta) {
+  const [image] = await dependencies(apt, meta, /^linux-image-/);
+  return image ? [image, ...(await dependencies(apt, image, /^linux-(base|binary|modules)-[0-9]/))] : [];
 }
 
 async function currentVersion(root) {

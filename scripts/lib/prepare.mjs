@@ -1,7 +1,9 @@
 // The steps from a fresh clone to a Cryobox that runs, in order; each does nothing when its work is done.
 import { chdir } from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { architectureNames, architectureRow } from './architectures.mjs';
 import { buildGuest, buildTypeScript } from './build.mjs';
+import { buildGuestFor } from './cross.mjs';
 import { hasApt, install, missing, productPackages, testPackages } from './debian.mjs';
 import { ensureKernel } from './kernel.mjs';
 import { ensureNpmPackages } from './npm.mjs';
@@ -13,8 +15,8 @@ import { buildUi } from './ui.mjs';
 /** First Node release with all that is used; package.json `engines` says the same. */
 const NODE_MIN = [20, 19];
 
-/** Prepares this checkout. With `forTests`, what only the tests need as well. */
-export async function prepare({ forTests }) {
+/** Prepares this checkout. `forTests`: what only the tests need as well; `forPackage`: programs for other processors. */
+export async function prepare({ forTests, forPackage = false }) {
   chdir(fileURLToPath(new URL('../..', import.meta.url)));
   await checkHost();
   const wanted = [...productPackages, ...(forTests ? testPackages : [])];
@@ -31,13 +33,15 @@ export async function prepare({ forTests }) {
   await step('TypeScript', buildTypeScript);
   await step('Dashboard', buildUi);
   await step('Guest agent', buildGuest);
-  await step('Guest kernel', ensureKernel);
+  for (const other of forPackage ? architectureNames.filter((name) => name !== process.arch) : [])
+    await step(`Guest agent for ${other}`, () => buildGuestFor(other));
+  await step('Guest kernel', () => ensureKernel());
 }
 
 async function checkHost() {
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
+  if (process.platform !== 'linux' || !architectureRow()) {
     throw new SetupError(
-      `Cryobox needs Linux on x86-64, this is ${process.platform} on ${process.arch}`,
+      `Cryobox needs Linux on x86-64 or arm64, this is ${process.platform} on ${process.arch}`,
       'Use a Debian 12 machine, real or virtual.',
     );
   }

@@ -120,6 +120,11 @@ export type LifetimeAction = 'stop' | 'pause' | 'remove';
 export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   /** Reference of an image that is here, or can be pulled. */
   readonly image?: string;
+  /**
+   * Such as `linux/arm64`: of the image that is pulled, and of the machine; another processor than the host's is emulated.
+   * `unsupported` when the image here is made for another one. @default the image's; of one that is pulled, the host's
+   */
+  readonly platform?: string;
   /** Name of a template; cpus and memory come from it. */
   readonly template?: string;
   /** Unique; 1 to 128 of `[a-zA-Z0-9._-]`, first a letter or digit. @default none: the box has only its id */

@@ -39,6 +39,14 @@ export interface RegistryOptions {
   readonly skipVerify?: boolean;
 }
 
+/** How an image is imported. */
+export interface ImportImageOptions extends ProgressOptions {
+  /** @default the name in the source */
+  readonly reference?: string;
+  /** Such as `linux/arm64`. @default the host's */
+  readonly platform?: string;
+}
+
 /** How an image is pulled. */
 export interface PullOptions extends ProgressOptions {
   /** Such as `linux/amd64`. @default the host's */
@@ -81,7 +89,7 @@ export interface Images {
   /** Gets an image from a registry, or says that the one here is the newest. `not_found`, `network_unavailable`. */
   pull(reference: string, options?: PullOptions): Promise<PullResult>;
   /** From an OCI layout directory or a docker-archive or OCI tar on the engine's host. */
-  import(path: string, options?: ProgressOptions & { readonly reference?: string }): Promise<PullResult>;
+  import(path: string, options?: ImportImageOptions): Promise<PullResult>;
   /** Builds `name` from Debian packages. */
   build(name: string, options: BuildOptions): Promise<PullResult>;
   /** All of them, by reference. */

@@ -68,7 +68,10 @@ export const boxOptionSpecs = {
     'always, missing or never (default: missing)',
     oneOf('always', 'missing', 'never'),
   ),
-  platform: text('--platform <platform>', "of the image, such as linux/amd64 (default: this host's)"),
+  platform: text(
+    '--platform <platform>',
+    "of image and machine, such as linux/arm64, which may be emulated (default: this host's)",
+  ),
   init: flag('--init', 'no effect: every box has an init'),
   capAdd: many('--cap-add <capability>', 'adds a Linux capability', word),
   capDrop: many('--cap-drop <capability>', 'drops a Linux capability', word),
@@ -128,6 +131,7 @@ export function toCreateOptions(image: string | undefined, options: BoxOptionVal
   const volumes = [...options.volume, ...options.mount];
   return {
     image,
+    platform: options.platform,
     template: options.template,
     name: options.name,
     cpus: options.cpus,

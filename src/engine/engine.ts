@@ -3,7 +3,6 @@ import type { BoxActivity, Runtime } from '../api/index.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { KeyedMutex } from '../base/mutex.js';
 import { messageOf } from '../errors.js';
-import { findQemu } from '../machine/index.js';
 import { type Database, findBox, GroupCommit, hasBoxToRemove, openDatabase } from '../store/index.js';
 import { surfaceOf } from '../surface/surface.js';
 import type { EngineContext } from './boxes/context.js';
@@ -33,13 +32,12 @@ import { LayerHasher } from './layers/hasher.js';
 import { LayerFiles } from './layers/layer-files.js';
 import { MemoryMerger } from './layers/merger.js';
 import { Scratch } from './layers/scratch.js';
-import { prepareAssets } from './machines/assets.js';
 import { Flattener } from './machines/flattener.js';
 import { Goldens } from './machines/golden.js';
 import { HotMachines, hotSizeOf } from './machines/hot.js';
-import { ensureKernel } from './machines/kernel-fetch.js';
 import { LiveBoxes } from './machines/live.js';
 import { PageServers } from './machines/page-servers.js';
+import { PartsByArchitecture } from './machines/parts.js';
 import { MachinePool } from './machines/pool.js';
 import { type ReplicateOptions, Replicator } from './replicas/replicator.js';
 import { EngineRuntime } from './runtime.js';
@@ -171,14 +169,12 @@ export class Engine implements AsyncDisposable {
 
 async function assemble(options: EngineOptions, paths: HomePaths, db: Database): Promise<EngineContext> {
   const logger = options.logger ?? silentLogger;
-  const qemu = await findQemu();
-  await ensureKernel((text) => logger.info(text));
-  const assets = await prepareAssets(paths);
+  const parts = await PartsByArchitecture.open({ paths, logger });
   const layers = new LayerFiles(paths.layers);
   const commits = new GroupCommit(db);
   const scratch = new Scratch(paths.scratch);
   const limits = new Limits({ db, directory: paths.root });
-  const needs = { paths, db, commits, layers, limits, qemu, assets, logger };
+  const needs = { paths, db, commits, layers, limits, parts, logger };
   const images = new ImageStore({ ...needs, scratch });
   const pool = {
     size: options.poolSize ?? defaultPool.size,
@@ -217,7 +213,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
       scratch,
       images: images.contents,
       goldens,
-      assets: [assets.kernelPath, assets.initramfsPath, assets.guardPath],
+      assets: () => parts.files(),
       logger,
     }),
     scratch,

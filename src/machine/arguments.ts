@@ -1,5 +1,5 @@
-import type { Accelerator, MachineShape } from './shape.js';
-import { diskSlotBytes, hostArchitecture, volumeSlots } from './shape.js';
+import { type Accelerator, architectureOf } from './architectures.js';
+import { diskSlotBytes, type MachineShape, volumeSlots } from './shape.js';
 
 /** Names of the files in a machine's private directory; QEMU gets only names relative to it. */
 export const machineFiles = {
@@ -72,7 +72,7 @@ export function qemuArguments(spec: MachineSpec): string[] {
 }
 
 function base({ shape, accelerator }: MachineSpec): string[] {
-  const row = hostArchitecture();
+  const row = architectureOf(shape.architecture);
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
     ...['-name', 'cryobox', '-msg', 'timestamp=on'],
@@ -121,7 +121,8 @@ function slotDevice(slot: DiskSlot | VolumeSlot, more = ''): string[] {
   ];
 }
 
-function otherDevices({ card }: MachineSpec): string[] {
+function otherDevices({ card, shape }: MachineSpec): string[] {
+  const { hasGenerationDevice } = architectureOf(shape.architecture);
   return [
     ...['-chardev', `socket,id=agent,path=${machineFiles.agentSocket},server=on,wait=off`],
     ...[
@@ -133,7 +134,7 @@ function otherDevices({ card }: MachineSpec): string[] {
     ...['-netdev', backend(card)],
     ...['-device', `virtio-net-pci,id=nic,netdev=network,mac=${goldenMac},romfile=`],
     ...['-object', 'rng-builtin,id=entropy', '-device', 'virtio-rng-pci,id=rng,rng=entropy'],
-    ...['-device', 'vmgenid,guid=auto,id=generation'],
+    ...(hasGenerationDevice ? ['-device', 'vmgenid,guid=auto,id=generation'] : []),
     // One queue, however many processors: most of these stay empty, and each queue takes memory of the guest.
     ...volumeSlots.flatMap((slot) => slotDevice(slot, ',num-queues=1')),
   ];
@@ -147,7 +148,7 @@ function backend(card: Card): string {
 }
 
 function kernel(spec: MachineSpec, boot: NonNullable<MachineSpec['boot']>): string[] {
-  const row = hostArchitecture();
+  const row = architectureOf(spec.shape.architecture);
   const append = [`console=${row.console}`, ...row.kernelOptions[spec.accelerator]].join(' ');
   return ['-kernel', boot.kernelPath, '-initrd', boot.initramfsPath, '-append', append];
 }

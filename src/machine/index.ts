@@ -1,4 +1,13 @@
 export {
+  type Accelerator,
+  type ArchitectureName,
+  architectureOf,
+  architectureOfMachineType,
+  architectureOfPlatform,
+  firstArchitecture,
+  hostArchitecture,
+} from './architectures.js';
+export {
   type Card,
   type DiskSlot,
   goldenMac,
@@ -35,9 +44,7 @@ export { findQemu, type QemuBinary } from './qemu.js';
 export { firstQemuWith, qemuHas } from './qemu-versions.js';
 export { QmpClient } from './qmp.js';
 export {
-  type Accelerator,
   deviceListVersion,
-  hostArchitecture,
   type MachineShape,
   volumeSlots,
 } from './shape.js';

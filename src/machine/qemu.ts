@@ -1,8 +1,8 @@
 import { environmentValue } from '../base/environment.js';
 import { runProcess } from '../base/process/index.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
+import { type ArchitectureName, architectureOf, hostArchitecture } from './architectures.js';
 import { firstQemuWith, qemuHas } from './qemu-versions.js';
-import { hostArchitecture } from './shape.js';
 
 /** The QEMU of this host. */
 export interface QemuBinary {
@@ -14,11 +14,15 @@ export interface QemuBinary {
 const probeTimeoutMs = 10_000;
 
 /**
- * Finds QEMU on the PATH, or where `CRYOBOX_QEMU` points.
+ * Finds the QEMU of an architecture, by default this host's, on the PATH; the host's where `CRYOBOX_QEMU` points.
  * Throws `config_error` when there is none, or it is older than all that can be used (qemu-versions.ts).
  */
-export async function findQemu(): Promise<QemuBinary> {
-  const path = environmentValue('CRYOBOX_QEMU') ?? hostArchitecture().qemuBinary;
+export async function findQemu(
+  architecture: ArchitectureName = hostArchitecture().name,
+): Promise<QemuBinary> {
+  const isForeign = architecture !== hostArchitecture().name;
+  const { qemuBinary, platform } = architectureOf(architecture);
+  const path = (isForeign ? undefined : environmentValue('CRYOBOX_QEMU')) ?? qemuBinary;
   let output: string;
   try {
     const { stdout, stderr } = await runProcess(path, { args: ['--version'], timeoutMs: probeTimeoutMs });
@@ -28,7 +32,9 @@ export async function findQemu(): Promise<QemuBinary> {
     if (isCryoboxError(error, 'resource_exhausted')) throw error;
     throw new CryoboxError('config_error', `cannot run ${path}: ${messageOf(error)}`, {
       cause: error,
-      hint: 'Install QEMU, which `npx cryobox setup` does, or point CRYOBOX_QEMU at one.',
+      hint: isForeign
+        ? `Install it, which \`npx cryobox setup --platform linux/${platform}\` does.`
+        : 'Install QEMU, which `npx cryobox setup` does, or point CRYOBOX_QEMU at one.',
     });
   }
   const version = /version (\S+(?: \([^)]*\))?)/.exec(output)?.[1];

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { stat } from 'node:fs/promises';
+import type { Accelerator } from './architectures.js';
 import type { MachineUser } from './launch.js';
-import type { Accelerator } from './shape.js';
 
 /** Users that no distribution and no range for containers gives out (systemd.io, "Users, Groups, UIDs and GIDs"). */
 const firstUid = 0x7000_0000;

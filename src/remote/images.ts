@@ -5,6 +5,7 @@ import type {
   CallOptions,
   ImageInfo,
   Images,
+  ImportImageOptions,
   ProgressOptions,
   PullOptions,
   PullResult,
@@ -46,8 +47,9 @@ export class RemoteImages implements Images {
     return this.#arrive('/images/pull', json, options);
   }
 
-  import(path: string, options: ProgressOptions & { readonly reference?: string } = {}): Promise<PullResult> {
-    const json = compact({ path: resolve(path), reference: options.reference });
+  import(path: string, options: ImportImageOptions = {}): Promise<PullResult> {
+    const { reference, platform } = options;
+    const json = compact({ path: resolve(path), reference, platform });
     return this.#arrive('/images/import', json, options);
   }
 

@@ -8,6 +8,11 @@ export async function findGolden(db: Database, key: string): Promise<GoldenRow |
   return await db.selectFrom('goldens').selectAll().where('key', '=', key).executeTakeFirst();
 }
 
+/** All golden machines: there is one a shape, few. */
+export async function listGoldens(db: Database): Promise<GoldenRow[]> {
+  return await db.selectFrom('goldens').selectAll().execute();
+}
+
 /** The golden machine whose memory is that layer. */
 export async function findGoldenOfMemory(db: Database, ramLayer: string): Promise<GoldenRow | undefined> {
   return await db.selectFrom('goldens').selectAll().where('ram_layer', '=', ramLayer).executeTakeFirst();
@@ -28,8 +33,7 @@ export async function insertGolden(db: Database, row: GoldenRow, layers: readonl
 
 /** Deletes the golden machines that `isStale` names; what boxes need of them stays. There is one a shape: few. */
 export async function deleteStaleGoldens(db: Database, isStale: (row: GoldenRow) => boolean): Promise<void> {
-  const all = await db.selectFrom('goldens').selectAll().execute();
-  for (const { key } of all.filter(isStale)) {
+  for (const { key } of (await listGoldens(db)).filter(isStale)) {
     await db.transaction().execute(async (tx) => {
       await tx.deleteFrom('goldens').where('key', '=', key).execute();
       await release(tx, `golden:${key}`);

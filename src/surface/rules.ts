@@ -78,6 +78,7 @@ const create: OptionNames<CreateOptions> = {
   ...progress,
   ...repeatable,
   image: true,
+  platform: true,
   template: true,
   name: true,
   hostname: true,
@@ -226,7 +227,7 @@ const ofSnapshots: Rules<Snapshots> = {
 
 const ofImages: Rules<Images> = {
   pull: rule<PullOptions>(1, { ...progress, platform: true, pullPolicy: true, registry: true }),
-  import: rule<Given<Images['import'], 1>>(1, { ...progress, reference: true }),
+  import: rule<Given<Images['import'], 1>>(1, { ...progress, reference: true, platform: true }),
   build: rule<Given<Images['build'], 1>>(
     1,
     { ...progress, fromDebian: true, packages: true, recipe: true },

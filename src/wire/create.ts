@@ -15,6 +15,7 @@ interface MountJson {
 export interface CreateJson {
   readonly name?: string;
   readonly image?: string;
+  readonly platform?: string;
   readonly template?: string;
   readonly cpus?: number;
   readonly memory_mib?: number;
@@ -50,6 +51,7 @@ export function createToJson(options: CreateOptions): CreateJson {
   return compact({
     name: options.name,
     image: options.image,
+    platform: options.platform,
     template: options.template,
     cpus: options.cpus,
     memory_mib: options.memoryMiB,
@@ -85,6 +87,7 @@ export function createFromJson(json: CreateJson): CreateOptions {
   return compact({
     name: json.name,
     image: json.image,
+    platform: json.platform,
     template: json.template,
     cpus: json.cpus,
     memoryMiB: json.memory_mib,

@@ -24,7 +24,7 @@ it('says what to install where packages cannot be installed', async () => {
 it('refuses options it does not know', async () => {
   const { exitCode, stderr } = await setup(['--for-test']);
   expect(exitCode).toBe(1);
-  expect(stderr).toBe('FAIL Unknown option: --for-test\n     Options: --for-tests');
+  expect(stderr).toBe('FAIL Unknown option: --for-test\n     Options: --for-tests --for-package');
 });
 
 describe('the compiler of the guest programs', () => {

@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import type { Socket } from 'node:net';
+import { hostArchitecture } from '../../src/machine/architectures.js';
 import { QmpClient } from '../../src/machine/qmp.js';
-import { hostArchitecture } from '../../src/machine/shape.js';
 
 /** What a small test machine is started as. */
 export interface MiniMachineOptions {

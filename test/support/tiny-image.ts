@@ -9,6 +9,8 @@ export interface TinyImageOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Leaves busybox and its links out. */
   readonly empty?: boolean;
+  /** Architecture of the image, as images name it, and its busybox. @default this host's */
+  readonly foreign?: { readonly architecture: string; readonly busybox: string };
 }
 
 const applets =
@@ -25,7 +27,7 @@ export async function writeTinyImage(directory: string, options: TinyImageOption
   };
   const layer = await put(await layerTar(options), 'application/vnd.oci.image.layer.v1.tar');
   const config = {
-    architecture: 'amd64',
+    architecture: options.foreign?.architecture ?? 'amd64',
     os: 'linux',
     config: { Env: ['PATH=/usr/bin:/bin'], Cmd: ['/bin/sh'], ...options.config },
     rootfs: { type: 'layers', diff_ids: [layer.digest] },
@@ -45,12 +47,12 @@ export async function writeTinyImage(directory: string, options: TinyImageOption
   return directory;
 }
 
-async function layerTar({ files = {}, empty = false }: TinyImageOptions): Promise<Buffer> {
+async function layerTar({ files = {}, empty = false, foreign }: TinyImageOptions): Promise<Buffer> {
   const tar = pack();
   for (const name of ['bin', 'etc', 'root', 'tmp', 'usr', 'usr/bin', 'home', 'home/user']) {
     tar.entry({ name, type: 'directory', mode: name === 'tmp' ? 0o1777 : 0o755 });
   }
-  if (!empty) await addBusybox(tar);
+  if (!empty) await addBusybox(tar, foreign?.busybox ?? '/bin/busybox');
   tar.entry({ name: 'etc/passwd' }, 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n');
   tar.entry({ name: 'etc/group' }, 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n');
   for (const [name, content] of Object.entries(files)) tar.entry({ name, mode: 0o755 }, content);
@@ -60,8 +62,8 @@ async function layerTar({ files = {}, empty = false }: TinyImageOptions): Promis
   return Buffer.concat(chunks);
 }
 
-async function addBusybox(tar: Pack): Promise<void> {
-  tar.entry({ name: 'bin/busybox', mode: 0o755 }, await readFile('/bin/busybox'));
+async function addBusybox(tar: Pack, path: string): Promise<void> {
+  tar.entry({ name: 'bin/busybox', mode: 0o755 }, await readFile(path));
   for (const name of applets.split(' '))
     tar.entry({ name: `bin/${name}`, type: 'symlink', linkname: 'busybox' });
 }

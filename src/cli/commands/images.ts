@@ -141,11 +141,15 @@ const importImage = createCommand({
   name: 'import',
   summary: 'import an OCI layout directory, or a docker-archive or OCI tar',
   args: { path: required('path', 'directory or tar file') },
-  options: { reference: text('--reference <reference>', 'name of the image (default: its own)'), format },
-  async handler(context, { path }, { reference, format }) {
+  options: {
+    reference: text('--reference <reference>', 'name of the image (default: its own)'),
+    platform: text('--platform <platform>', "such as linux/arm64 (default: this host's)"),
+    format,
+  },
+  async handler(context, { path }, { reference, platform, format }) {
     const { images } = await context.runtime();
     const result = await context.withProgress((onProgress) =>
-      images.import(path, { reference, onProgress, signal: context.signal }),
+      images.import(path, { reference, platform, onProgress, signal: context.signal }),
     );
     await printPulled(context, format, result);
   },

@@ -14,16 +14,20 @@ export const setup = createCommand({
   options: {
     image: text('--image <name>', `name of the image with Python that is made (default: ${exampleImage})`),
     withImage: flag('--no-image', 'make no image'),
+    platform: text(
+      '--platform <platform>',
+      'bring only what boxes of another processor need, such as linux/arm64, and make no image',
+    ),
   },
-  async handler(context, _, { image = exampleImage, withImage }) {
+  async handler(context, _, { image = exampleImage, withImage, platform }) {
     if (context.connection.url !== undefined) {
       throw new CryoboxError('unsupported', 'setup is about this host, not a server', {
         hint: 'Run it on the host of the server.',
       });
     }
     const { setUpHost } = await import('../../home/installation.js');
-    if (!(await setUpHost({ signal: context.signal }))) return exitCodes.problemsFound;
-    if (!withImage) return 0;
+    if (!(await setUpHost({ platform, signal: context.signal }))) return exitCodes.problemsFound;
+    if (!withImage || platform !== undefined) return 0;
     await ensureImage(context, image);
     await context.stderr.line(`\nTry it:  npx cryobox run --rm ${image} -- python3 -c 'print(6*7)'`);
     return 0;

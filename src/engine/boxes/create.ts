@@ -1,5 +1,6 @@
 import { boxLimits, type CreateOptions } from '../../api/index.js';
 import type { ImageConfig } from '../../formats/oci/index.js';
+import { architectureOfPlatform } from '../../machine/index.js';
 import { normalNetwork } from '../../network/index.js';
 import { type BoxRow, isUniqueViolation, type LayerRow } from '../../store/index.js';
 import type { TakenPorts } from '../core/published-ports.js';
@@ -58,12 +59,13 @@ async function storeBox(
   ports: TakenPorts,
 ): Promise<BoxRow> {
   const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
+  const { allowedRegistries } = ctx;
+  const image = await ctx.images.require(tenant, options.image ?? '', { ...options, allowedRegistries });
   const shape = {
+    architecture: architectureOfPlatform(image.platform.architecture).name,
     cpus: options.cpus ?? boxLimits.cpus.default,
     memoryMiB: options.memoryMiB ?? boxLimits.memoryMiB.default,
   };
-  const { allowedRegistries } = ctx;
-  const image = await ctx.images.require(tenant, options.image ?? '', { ...options, allowedRegistries });
   const [golden, disk] = await Promise.all([
     ctx.goldens.get(shape),
     ctx.images.disks.get(image.row, diskSizeGb, options),
@@ -127,7 +129,7 @@ function newRow(facts: RowFacts): BoxRow {
     cpus: golden.shape.cpus,
     memory_mib: golden.shape.memoryMiB,
     disk_size_gb: diskSizeGb,
-    config: JSON.stringify(boxConfig(options, config)),
+    config: JSON.stringify(boxConfig(options, config, golden)),
     auto_stop: options.autoStop ?? 0,
     auto_stop_action: options.autoStopAction ?? 'stop',
     auto_delete: options.autoDelete ?? 0,
@@ -143,8 +145,9 @@ function newRow(facts: RowFacts): BoxRow {
   return newBoxRow(row, id);
 }
 
-function boxConfig(options: CreateOptions, image: ImageConfig): BoxConfig {
+function boxConfig(options: CreateOptions, image: ImageConfig, { shape }: Golden): BoxConfig {
   return {
+    architecture: shape.architecture,
     env: { ...image.env, ...options.env },
     ownEnv: ownEnvOf(options.env),
     hostname: options.hostname,

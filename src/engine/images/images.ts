@@ -3,7 +3,7 @@ import type {
   CallOptions,
   ImageInfo,
   Images,
-  ProgressOptions,
+  ImportImageOptions,
   PullOptions,
   PullResult,
   RemoveImageOptions,
@@ -38,10 +38,7 @@ export class EngineImages implements Images {
     return this.#told(await images.pull(this.#tenant, reference, { ...options, allowedRegistries }));
   }
 
-  async import(
-    path: string,
-    options: ProgressOptions & { readonly reference?: string } = {},
-  ): Promise<PullResult> {
+  async import(path: string, options: ImportImageOptions = {}): Promise<PullResult> {
     return this.#told(await this.#ctx.images.import(this.#tenant, path, options));
   }
 

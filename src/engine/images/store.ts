@@ -1,13 +1,24 @@
 import { basename } from 'node:path';
-import type { BuildOptions, CallOptions, ProgressOptions, PullOptions, PullResult } from '../../api/index.js';
+import type {
+  BuildOptions,
+  CallOptions,
+  ImportImageOptions,
+  ProgressOptions,
+  PullOptions,
+  PullResult,
+} from '../../api/index.js';
 import { newId } from '../../base/ids.js';
 import type { Logger } from '../../base/log.js';
 import { CryoboxError, isCryoboxError } from '../../errors.js';
 import {
+  formatPlatform,
   formatReference,
+  hostPlatform,
   type ImageConfig,
+  type Platform,
   parsePlatform,
   parseReference,
+  platformMatches,
   shortRepository,
 } from '../../formats/oci/index.js';
 import { BlobStore, buildDebianImage, debianContents, type Image, importImage } from '../../image/index.js';
@@ -61,6 +72,8 @@ export interface PullLimits {
 export interface StoredImage {
   readonly row: ImageRow;
   readonly config: ImageConfig;
+  /** Of images of before it was noted, this host's. */
+  readonly platform: Platform;
 }
 
 /** The images of a home: blobs by digest, references in the database. */
@@ -97,17 +110,19 @@ export class ImageStore {
     const byName = isId ? undefined : await findImage(db, tenant, formatReference(parseReference(reference)));
     const hex = byName ? undefined : shortIdPattern.exec(reference)?.[1];
     const row = byName ?? (hex && (await findImageByDigest(db, tenant, `sha256:${hex}`)));
-    return row ? { row, config: JSON.parse(row.config) as ImageConfig } : undefined;
+    if (!row) return undefined;
+    const { platform = hostPlatform(), ...config } = JSON.parse(row.config) as StoredConfig;
+    return { row, config, platform };
   }
 
   /** The image a new box is made of; one that is not here is pulled. Throws `image_not_found` and what a pull throws. */
   async require(
     tenant: string,
     reference: string,
-    options: ProgressOptions & PullLimits,
+    options: ProgressOptions & PullLimits & Pick<PullOptions, 'platform'>,
   ): Promise<StoredImage> {
     const here = await this.find(tenant, reference);
-    if (here) return here;
+    if (here) return ofPlatform(here, options.platform);
     if (idPattern.test(reference)) throw noImage(reference);
     try {
       await this.pull(tenant, reference, { ...options, pullPolicy: 'missing' });
@@ -130,7 +145,7 @@ export class ImageStore {
     const settings = known[parsed.registry];
     const request = {
       reference: parsed,
-      platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
+      platform: platformOf(options),
       registry: registryOf(tenant, settings, options),
       reach: reachOf(known, options),
       onProgress: (progress: PullProgress) => options.onProgress?.(asProgress(progress)),
@@ -177,11 +192,7 @@ export class ImageStore {
   }
 
   /** Copies an image from the host's files. */
-  async import(
-    tenant: string,
-    path: string,
-    options: ProgressOptions & { readonly reference?: string },
-  ): Promise<PullResult> {
+  async import(tenant: string, path: string, options: ImportImageOptions): Promise<PullResult> {
     if (options.reference !== undefined) parseReference(options.reference);
     return await this.#make(tenant, options, async (signal) => {
       await using scratch = await this.#needs.scratch.take();
@@ -189,6 +200,7 @@ export class ImageStore {
         source: path,
         store: this.#blobs,
         scratchDirectory: scratch.path,
+        platform: platformOf(options),
         signal,
         onProgress: (progress) => options.onProgress?.(asProgress(progress)),
       });
@@ -229,7 +241,7 @@ export class ImageStore {
       tag: parsed.tag ?? '',
       manifest_digest: image.manifestDigest,
       config_digest: image.configDigest,
-      config: JSON.stringify(image.config),
+      config: JSON.stringify({ ...image.config, platform: image.platform } satisfies StoredConfig),
       layers: JSON.stringify(image.layers),
       size_bytes: image.sizeBytes,
       cached_at: Date.now(),
@@ -273,6 +285,25 @@ export class ImageStore {
       this.#underWay.delete(arriving);
     }
   }
+}
+
+/** What is stored of an image's configuration; the platform since boxes of several can be made. */
+type StoredConfig = ImageConfig & { readonly platform?: Platform };
+
+function platformOf({ platform }: { readonly platform?: string }): Platform | undefined {
+  return platform === undefined ? undefined : parsePlatform(platform);
+}
+
+/** The image, unless another platform than its own is asked for: `unsupported` then. */
+function ofPlatform(image: StoredImage, asked: string | undefined): StoredImage {
+  const wanted = platformOf({ platform: asked });
+  if (!wanted || platformMatches(image.platform, wanted)) return image;
+  const { reference } = image.row;
+  const has = formatPlatform(image.platform);
+  throw new CryoboxError('unsupported', `${reference} here is made for ${has}, not for ${asked}`, {
+    hint: `Pull it for that platform, which replaces it: \`npx cryobox pull --platform ${asked} ${reference}\`.`,
+    details: { image: reference, wanted: asked, platform: has },
+  });
 }
 
 /** The error of a reference or id that names no image of the tenant. */

@@ -45,8 +45,8 @@ interface GcNeeds {
   readonly paths: HomePaths;
   readonly scratch: Scratch;
   readonly images: ImageGarbage;
-  /** Paths of the kernel, the initramfs and the guard that machines of this engine get. */
-  readonly assets: readonly string[];
+  /** Paths of the kernels, the initramfs and the guard that machines of this engine get. */
+  readonly assets: () => readonly string[];
   readonly logger: Logger;
 }
 
@@ -171,7 +171,7 @@ export class GarbageCollector {
   /** What machines of earlier releases booted from: those that run have links of their own. */
   async #formerAssets(dryRun: boolean): Promise<Removed[]> {
     const { paths, assets } = this.#needs;
-    const used = new Set(assets.map((path) => basename(path)));
+    const used = new Set(assets().map((path) => basename(path)));
     const names = await ownEntries(paths.guest, (name) => assetName.test(name) && !used.has(name));
     return await this.#remove(paths.guest, 'guest', names, dryRun);
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { boxLimits } from '../../api/index.js';
 import { silentLogger } from '../../base/log.js';
 import { CryoboxError } from '../../errors.js';
-import { findQemu } from '../../machine/index.js';
+import { findQemu, hostArchitecture } from '../../machine/index.js';
 import { homePaths } from '../core/home.js';
 import { prepareHome } from '../core/home-directory.js';
 import { LayerFiles } from '../layers/layer-files.js';
@@ -25,7 +25,8 @@ export async function tryAccelerator(): Promise<NonNullable<Awaited<ReturnType<t
     const paths = homePaths(root);
     await prepareHome(paths);
     const [qemu, assets] = await Promise.all([findQemu(), prepareAssets(paths)]);
-    const shape = { cpus: boxLimits.cpus.default, memoryMiB: boxLimits.memoryMiB.default };
+    const { name: architecture } = hostArchitecture();
+    const shape = { architecture, cpus: boxLimits.cpus.default, memoryMiB: boxLimits.memoryMiB.default };
     const layers = new LayerFiles(paths.layers);
     const trial = {
       paths,

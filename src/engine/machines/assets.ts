@@ -6,6 +6,7 @@ import { ifExists } from '../../base/files.js';
 import { missingFileHint, packageFile, setUpHint } from '../../base/package-files.js';
 import { CryoboxError } from '../../errors.js';
 import { buildInitramfs, onDemandVersion } from '../../guest/index.js';
+import { type ArchitectureName, architectureOf, hostArchitecture } from '../../machine/index.js';
 import type { HomePaths } from '../core/home.js';
 
 /** What every machine of a home boots from or runs with. */
@@ -31,28 +32,54 @@ export function cacheDirectory(): string {
   return given === undefined ? join(caches, 'cryobox') : resolve(given);
 }
 
-/** Programs for x86-64 lie in `dist/guest`, those for other processors in a folder named as Node names them. */
-const guestPrograms = process.arch === 'x64' ? 'dist/guest' : `dist/guest/${process.arch}`;
-
-/** The compiled guest programs in the package, for the processor of this host. */
-export function guestProgramPath(name: 'cryobox-agent' | 'netguard.so' | 'cryobox-gateway'): string {
-  return packageFile(`${guestPrograms}/${name}`);
+/**
+ * The compiled guest programs in the package, by default for the processor of this host: those for x86-64 lie in
+ * `dist/guest`, those for other processors in a folder named as Node names them.
+ */
+export function guestProgramPath(
+  name: 'cryobox-agent' | 'netguard.so' | 'cryobox-gateway',
+  architecture: string = process.arch,
+): string {
+  return packageFile(join('dist/guest', architecture === 'x64' ? '' : architecture, name));
 }
 
-/** The kernel that set-up fetched. Throws `config_error` when there is none. */
-export async function findKernel(): Promise<{ version: string; directory: string }> {
-  const kernels = join(cacheDirectory(), 'kernel');
+/** Where kernels are kept: those for x86-64 in `kernel`, others in a folder that names their processor. */
+function kernelFolder(architecture: ArchitectureName): string {
+  return architecture === 'x64' ? 'kernel' : `kernel-${architecture}`;
+}
+
+/** The kernel that set-up fetched, by default for this host's processor. Throws `config_error` when there is none. */
+export async function findKernel(
+  architecture: ArchitectureName = hostArchitecture().name,
+): Promise<{ version: string; directory: string }> {
+  const kernels = join(cacheDirectory(), kernelFolder(architecture));
   const version = (await ifExists(readFile(join(kernels, 'current'), 'utf8')))?.trim();
-  if (!version) throw new CryoboxError('config_error', `no guest kernel in ${kernels}`, { hint: setUpHint });
+  if (!version) {
+    throw new CryoboxError('config_error', `no guest kernel in ${kernels}`, {
+      hint: setUpHintFor(architecture),
+    });
+  }
   return { version, directory: join(kernels, version) };
 }
 
-/** Finds kernel, agent and guard and puts what machines open into the home. Throws `config_error`. */
-export async function prepareAssets(paths: HomePaths): Promise<GuestAssets> {
-  const kernel = await findKernel();
-  const agentPath = guestProgramPath('cryobox-agent');
+/** What brings the kernel and the QEMU of an architecture. */
+export function setUpHintFor(architecture: ArchitectureName): string {
+  if (architecture === hostArchitecture().name) return setUpHint;
+  return `Run \`npx cryobox setup --platform linux/${architectureOf(architecture).platform}\`.`;
+}
+
+/**
+ * Finds what machines of an architecture boot and run with, by default those of this host's, and puts it into the home: kernel
+ * and agent are of that architecture, guard and gateway of the host. Throws `config_error`.
+ */
+export async function prepareAssets(
+  paths: HomePaths,
+  architecture: ArchitectureName = hostArchitecture().name,
+): Promise<GuestAssets> {
+  const kernel = await findKernel(architecture);
+  const agentPath = guestProgramPath('cryobox-agent', architecture);
   const kernelPath = join(kernel.directory, 'boot', `vmlinuz-${kernel.version}`);
-  await requireFile(kernelPath, setUpHint);
+  await requireFile(kernelPath, setUpHintFor(architecture));
   await requireFile(agentPath, missingFileHint());
   const { content } = await buildInitramfs({ kernelDirectory: kernel.directory, agentPath });
   const initramfsHash = sha256(content);

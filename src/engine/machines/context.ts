@@ -1,11 +1,10 @@
-import type { QemuBinary } from '../../machine/index.js';
 import type { BoxRow } from '../../store/index.js';
 import type { VolumesContext } from '../volumes/context.js';
-import type { GuestAssets } from './assets.js';
 import type { Goldens } from './golden.js';
 import type { HotMachines } from './hot.js';
 import type { LiveBoxes } from './live.js';
 import type { PageServers } from './page-servers.js';
+import type { PartsByArchitecture } from './parts.js';
 import type { MachinePool } from './pool.js';
 
 /** Keeps the chains of disks short. */
@@ -20,8 +19,7 @@ export interface ChainKeeper {
 
 /** What starting, stopping and watching machines needs; all rooms above use it as well. */
 export interface MachinesContext extends VolumesContext {
-  readonly qemu: QemuBinary;
-  readonly assets: GuestAssets;
+  readonly parts: PartsByArchitecture;
   readonly goldens: Goldens;
   readonly pool: MachinePool;
   readonly hot: HotMachines;

@@ -18,8 +18,9 @@ const steadyMs = 30_000;
  * Where the card of a box's machine leads. Throws `unsupported` for a box with lists where QEMU has no card that leads to
  * a gateway.
  */
-export function cardOf({ qemu }: MachinesContext, network: NetworkConfig): Card {
+export function cardOf({ parts }: MachinesContext, network: NetworkConfig): Card {
   if (!needsGateway(network)) return network.outbound === 'enabled' ? 'open' : 'closed';
+  const { qemu } = parts.host;
   if (qemuHas('gatewayCard', qemu.version)) return 'gateway';
   const needed = firstQemuWith('gatewayCard');
   throw new CryoboxError('unsupported', `allowNet and denyNet need QEMU ${needed}, this is ${qemu.version}`, {

@@ -3,12 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { boxLimits } from '../../api/index.js';
 import type { Logger } from '../../base/log.js';
 import { KeyedMutex } from '../../base/mutex.js';
-import { CryoboxError } from '../../errors.js';
+import { CryoboxError, messageOf } from '../../errors.js';
 import {
   type Accelerator,
   deviceListVersion,
+  hostArchitecture,
   type MachineShape,
-  type QemuBinary,
   qemuArguments,
 } from '../../machine/index.js';
 import {
@@ -20,12 +20,14 @@ import {
   type GoldenRow,
   goldensWithoutUse,
   insertGolden,
+  listGoldens,
 } from '../../store/index.js';
 import type { HomePaths } from '../core/home.js';
 import type { LayerFiles } from '../layers/layer-files.js';
 import { chooseAccelerator } from './accelerator.js';
-import type { GuestAssets } from './assets.js';
 import { buildGolden, type GoldenFiles } from './golden-build.js';
+import type { MachineParts, PartsByArchitecture } from './parts.js';
+import { shapeOfState } from './shapes.js';
 
 /** A machine booted once for its shape and frozen before it mounts a box's disk. */
 export interface Golden {
@@ -61,8 +63,7 @@ interface GoldenNeeds {
   readonly paths: HomePaths;
   readonly db: Database;
   readonly layers: LayerFiles;
-  readonly qemu: QemuBinary;
-  readonly assets: GuestAssets;
+  readonly parts: PartsByArchitecture;
   readonly logger: Logger;
 }
 
@@ -81,8 +82,9 @@ export class Goldens {
 
   /** The golden machine of a shape; asked for by many at once it is built once. */
   async get(shape: MachineShape): Promise<Golden> {
+    const parts = await this.#needs.parts.of(shape.architecture);
     const accelerator = await this.#choose(shape);
-    const key = this.#key(shape, accelerator);
+    const key = keyOf(parts, shape, accelerator);
     this.#askedAt.set(key, Date.now());
     return await this.#once(key, () => this.#ensure(key, shape, accelerator));
   }
@@ -94,7 +96,7 @@ export class Goldens {
   async collect({ dryRun, minAgeMs }: { dryRun: boolean; minAgeMs: number }): Promise<string[]> {
     const { db, idleMs } = this.#needs;
     const unused = (await goldensWithoutUse(db))
-      .filter((row) => row.cpus !== boxLimits.cpus.default || row.memory_mib !== boxLimits.memoryMiB.default)
+      .filter((row) => !isUsual(shapeOfState(row)))
       .sort((a, b) => this.#usedAt(b) - this.#usedAt(a));
     const layers: string[] = [];
     for (const [at, row] of unused.entries()) {
@@ -123,11 +125,24 @@ export class Goldens {
 
   /**
    * Forgets golden machines that would be made otherwise now: of another QEMU, kernel, agent, command line or form. What
-   * boxes still need of them stays.
+   * boxes still need of them stays; so do those of another architecture whose parts are not here now.
    */
   async dropStale(): Promise<void> {
-    await deleteStaleGoldens(this.#needs.db, (row) => {
-      const now = this.#key({ cpus: row.cpus, memoryMiB: row.memory_mib }, row.accelerator as Accelerator);
+    const { db, parts, logger } = this.#needs;
+    const shapes = (await listGoldens(db)).map(shapeOfState);
+    for (const architecture of new Set(shapes.map((shape) => shape.architecture))) {
+      await parts.of(architecture).catch((error: unknown) => {
+        logger.warn('machines of an architecture cannot run here', {
+          architecture,
+          reason: messageOf(error),
+        });
+      });
+    }
+    await deleteStaleGoldens(db, (row) => {
+      const shape = shapeOfState(row);
+      const ofIt = parts.known(shape.architecture);
+      if (!ofIt) return false;
+      const now = keyOf(ofIt, shape, row.accelerator as Accelerator);
       return row.key !== now || row.machine_type === '' || row.devices !== deviceListVersion;
     });
   }
@@ -143,10 +158,15 @@ export class Goldens {
     }
   }
 
-  /** The trial is the making of the first golden machine: under KVM if that boots. */
+  /**
+   * The trial is the making of the first golden machine: under KVM if that boots. Another processor than the host's is
+   * always emulated.
+   */
   async #choose(shape: MachineShape): Promise<Accelerator> {
-    this.#accelerator ??= chooseAccelerator(this.#needs.qemu.version, this.#needs.logger, async () => {
-      const key = this.#key(shape, 'kvm');
+    if (shape.architecture !== hostArchitecture().name) return 'tcg';
+    const { parts, logger } = this.#needs;
+    this.#accelerator ??= chooseAccelerator(parts.host.qemu.version, logger, async () => {
+      const key = keyOf(parts.host, shape, 'kvm');
       await this.#once(key, () => this.#ensure(key, shape, 'kvm'));
     });
     try {
@@ -155,15 +175,6 @@ export class Goldens {
       this.#accelerator = undefined;
       throw error;
     }
-  }
-
-  /** Everything a frozen machine depends on; a change of any of it makes another golden machine. */
-  #key(shape: MachineShape, accelerator: Accelerator): string {
-    const { qemu, assets } = this.#needs;
-    const boot = { kernelPath: 'kernel', initramfsPath: 'initramfs' };
-    const commandLine = qemuArguments({ shape, accelerator, ram: 'private-file', card: 'open', boot });
-    const facts = JSON.stringify([goldenFormat, qemu.version, assets.key, commandLine]);
-    return createHash('sha256').update(facts).digest('hex').slice(0, 32);
   }
 
   async #ensure(key: string, shape: MachineShape, accelerator: Accelerator): Promise<Golden> {
@@ -194,10 +205,11 @@ export class Goldens {
   }
 
   async #build(key: string, shape: MachineShape, accelerator: Accelerator): Promise<GoldenRow> {
-    const { qemu, assets, logger } = this.#needs;
+    const { parts, logger } = this.#needs;
+    const { qemu, assets } = await parts.of(shape.architecture);
     logger.info('booting a golden machine', { ...shape, accelerator });
     const deadlineMs = accelerator === 'kvm' ? kvmDeadlineMs : tcgDeadlineMs;
-    const files = await buildGolden({ ...this.#needs, shape, accelerator, deadlineMs });
+    const files = await buildGolden({ ...this.#needs, qemu, assets, shape, accelerator, deadlineMs });
     const row: GoldenRow = {
       key,
       accelerator,
@@ -222,4 +234,18 @@ export class Goldens {
     // The map first: the pages refer to it.
     await insertGolden(this.#needs.db, row, [files.map, files.ram, files.state, files.guest]);
   }
+}
+
+/** Everything a frozen machine depends on; a change of any of it makes another golden machine. */
+function keyOf({ qemu, assets }: MachineParts, shape: MachineShape, accelerator: Accelerator): string {
+  const boot = { kernelPath: 'kernel', initramfsPath: 'initramfs' };
+  const commandLine = qemuArguments({ shape, accelerator, ram: 'private-file', card: 'open', boot });
+  const facts = JSON.stringify([goldenFormat, qemu.version, assets.key, commandLine]);
+  return createHash('sha256').update(facts).digest('hex').slice(0, 32);
+}
+
+/** Whether a shape is the one that boxes have unless asked otherwise. */
+function isUsual({ architecture, cpus, memoryMiB }: MachineShape): boolean {
+  const isDefault = cpus === boxLimits.cpus.default && memoryMiB === boxLimits.memoryMiB.default;
+  return isDefault && architecture === hostArchitecture().name;
 }

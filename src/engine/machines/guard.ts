@@ -1,10 +1,11 @@
 import { CryoboxError } from '../../errors.js';
-import { hostArchitecture } from '../../machine/index.js';
+import { architectureOf } from '../../machine/index.js';
 import { findGoldenOfMemory, type GoldenRow, type MemoryRow } from '../../store/index.js';
 import { requireMemory } from '../layers/memories.js';
 import type { MachinesContext } from './context.js';
 import type { Golden } from './golden.js';
 import type { LiveBox } from './live.js';
+import { shapeOfState } from './shapes.js';
 
 /** What a memory must agree in with the machines of this engine. */
 type GuardFacts = Pick<MemoryRow, 'qemu_version' | 'machine_type' | 'cpu_model' | 'accelerator' | 'devices'>;
@@ -37,15 +38,17 @@ export async function machineFacts(ctx: MachinesContext, { memory }: LiveBox): P
 function goldenFacts(golden: GoldenRow): MachineFacts {
   const { qemu_version, machine_type, devices, kernel_version, assets_key } = golden;
   const accelerator = golden.accelerator === 'kvm' ? 'kvm' : 'tcg';
-  const cpu_model = hostArchitecture().cpuModel[accelerator];
+  const cpu_model = architectureOf(shapeOfState(golden).architecture).cpuModel[accelerator];
   return { qemu_version, machine_type, cpu_model, accelerator, devices, kernel_version, assets_key };
 }
 
 /** The golden machine of a memory's shape. Throws `invalid_state`, naming what differs, when it cannot go on here. */
 export async function compatibleGolden(ctx: MachinesContext, memory: MemoryRow): Promise<Golden> {
   // Before anything else: with another QEMU the golden machine itself would have to be made first.
-  refuse(memory, { qemu_version: ctx.qemu.version });
-  const golden = await ctx.goldens.get({ cpus: memory.cpus, memoryMiB: memory.memory_mib });
+  const shape = shapeOfState(memory);
+  const { qemu } = await ctx.parts.of(shape.architecture);
+  refuse(memory, { qemu_version: qemu.version });
+  const golden = await ctx.goldens.get(shape);
   const { kernel_version: _kernel, assets_key: _assets, ...facts } = goldenFacts(golden.row);
   refuse(memory, facts);
   return golden;

@@ -1,24 +1,28 @@
-import { neededPackageFile, setUpHint } from '../../base/package-files.js';
+import { neededPackageFile } from '../../base/package-files.js';
 import { runProcess } from '../../base/process/index.js';
 import { CryoboxError, isCryoboxError } from '../../errors.js';
-import { findKernel } from './assets.js';
+import { type ArchitectureName, hostArchitecture } from '../../machine/index.js';
+import { findKernel, setUpHintFor } from './assets.js';
 
 /** About 30 MB over a slow line; who waits for an engine to start waits for this too. */
 const fetchTimeoutMs = 100_000;
 
 /**
- * Fetches the guest kernel unless it is there: the first who needs it gets it, without root. `tell` hears that it takes a
- * while. Throws `config_error` when it cannot be had.
+ * Fetches the guest kernel of an architecture, by default this host's, unless it is there: the first who needs it gets it,
+ * without root. `tell` hears that it takes a while. Throws `config_error` when it cannot be had.
  */
-export async function ensureKernel(tell: (text: string) => void): Promise<void> {
+export async function ensureKernel(
+  tell: (text: string) => void,
+  architecture: ArchitectureName = hostArchitecture().name,
+): Promise<void> {
   try {
-    await findKernel();
+    await findKernel(architecture);
     return;
   } catch (error) {
     if (!isCryoboxError(error, 'config_error')) throw error;
   }
   tell('fetching the guest kernel (about 30 MB, once)');
-  const args = [neededPackageFile('scripts/prepare-host.mjs'), '--kernel-only'];
+  const args = [neededPackageFile('scripts/prepare-host.mjs'), '--kernel-only', architecture];
   const failure = await runProcess(process.execPath, { args, timeoutMs: fetchTimeoutMs }).then(
     ({ code, stderr }) => (code === 0 ? undefined : { message: reasonIn(stderr), error: undefined }),
     (error: unknown) => {
@@ -32,7 +36,7 @@ export async function ensureKernel(tell: (text: string) => void): Promise<void> 
     `there is no guest kernel, and it cannot be fetched: ${failure.message}`,
     {
       cause: failure.error,
-      hint: setUpHint,
+      hint: setUpHintFor(architecture),
     },
   );
 }

@@ -12,13 +12,12 @@ import {
   type MachineShape,
   machineFiles,
   newMachineUser,
-  type QemuBinary,
 } from '../../machine/index.js';
 import { type Database, databaseError, deleteMachine, insertMachine } from '../../store/index.js';
 import type { HomePaths } from '../core/home.js';
 import type { LayerFiles } from '../layers/layer-files.js';
-import type { GuestAssets } from './assets.js';
 import type { Golden } from './golden.js';
+import type { PartsByArchitecture } from './parts.js';
 
 /** How machines are kept waiting. */
 export interface PoolOptions {
@@ -54,8 +53,7 @@ interface PoolNeeds {
   readonly paths: HomePaths;
   readonly db: Database;
   readonly layers: LayerFiles;
-  readonly qemu: QemuBinary;
-  readonly assets: GuestAssets;
+  readonly parts: PartsByArchitecture;
   readonly logger: Logger;
 }
 
@@ -145,7 +143,8 @@ export class MachinePool {
 
   /** Starts a machine that waits for a state. The caller owns it. */
   async start({ shape, accelerator, baseLayer, card }: WaitingSpec): Promise<WaitingMachine> {
-    const { paths, layers, qemu, assets, db } = this.#needs;
+    const { paths, layers, parts, db } = this.#needs;
+    const { qemu, assets } = await parts.of(shape.architecture);
     const id = newId('mch');
     const user = await newMachineUser(accelerator);
     const ram = baseLayer === null ? 'anonymous' : 'private-file';
@@ -189,7 +188,7 @@ export class MachinePool {
 }
 
 function keyOf({ shape, accelerator, baseLayer, card }: WaitingSpec): string {
-  return JSON.stringify([shape.cpus, shape.memoryMiB, accelerator, baseLayer, card]);
+  return JSON.stringify([shape.architecture, shape.cpus, shape.memoryMiB, accelerator, baseLayer, card]);
 }
 
 /** A machine that goes on from a golden one. */

@@ -31,6 +31,7 @@ import { startMain } from './main.js';
 import { goldenSpec } from './pool.js';
 import { goldenSource, hotSource, restoreMachine } from './restore.js';
 import { recordRunning, takeIntoUse } from './running.js';
+import { shapeOfBox } from './shapes.js';
 
 const bytesPerGb = 1024 ** 3;
 
@@ -65,7 +66,7 @@ export async function startBox(ctx: MachinesContext, row: BoxRow, signal?: Abort
   using claim = await ctx.volumes.claim(row);
   using _ = await ctx.limits.enter(row);
   const { attachments: volumes } = claim;
-  const golden = await ctx.goldens.get({ cpus: row.cpus, memoryMiB: row.memory_mib });
+  const golden = await ctx.goldens.get(shapeOfBox(row));
   const guestHead = await guestHeadFor(ctx, row, golden);
   const { network } = configOf(row);
   const card = cardOf(ctx, network);

@@ -6,10 +6,13 @@ import type {
   VolumeMount,
 } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
+import type { ArchitectureName } from '../../machine/index.js';
 import { type NetworkConfig, normalNetwork } from '../../network/index.js';
 
 /** What of a box is stored as JSON: everything about its processes. */
 export interface BoxConfig {
+  /** Of the processors of its machine. Absent in boxes of before there were several. */
+  readonly architecture?: ArchitectureName;
   readonly env: Readonly<Record<string, string>>;
   /**
    * Names of `env` that options gave; the others are of the image. Their values may be secrets. Absent in boxes of before

@@ -1,5 +1,6 @@
 import { boxLimits, type CreateOptions } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
+import { parsePlatform } from '../../formats/oci/index.js';
 import { normalNetwork } from '../../network/index.js';
 import { checkDiskLimits } from './disk-limits.js';
 import { checkInteger } from './integers.js';
@@ -107,7 +108,10 @@ export function checkNetwork(options: CreateOptions['network']): void {
   normalNetwork(options);
 }
 
-function checkSource({ image, template }: CreateOptions): void {
+function checkSource({ image, template, platform }: CreateOptions): void {
+  if (platform !== undefined) parsePlatform(platform);
+  if (template !== undefined && platform !== undefined)
+    throw invalid('platform is given with a template, which decides it: leave it out');
   if (image !== undefined && template !== undefined) throw invalid('give image or template, not both');
   if (image === undefined && template === undefined) throw invalid('image or template is missing');
   if (image === '') throw invalid('image must not be empty');

@@ -216,6 +216,7 @@ function factsOf(tenant: string, options: CreateOptions, template: TemplateRow):
 /** New executions get what the options say; the processes that are there already have what they have. */
 function configOf(options: CreateOptions, source: BoxConfig): BoxConfig {
   return {
+    architecture: source.architecture,
     env: { ...source.env, ...options.env },
     // Of a source whose names are not known, all stay unknown.
     ...(source.ownEnv ? { ownEnv: ownEnvOf(options.env, source.ownEnv) } : {}),

@@ -7,6 +7,7 @@ import {
   isOurs,
   type Manifest,
 } from '../../formats/archive/index.js';
+import { hostArchitecture } from '../../machine/index.js';
 import { normalNetwork } from '../../network/index.js';
 import { type BoxConfig, mainOf } from '../record/config.js';
 import { checkCreateOptions } from '../record/validate.js';
@@ -46,6 +47,7 @@ const diskLimits = z.object({
 
 /** Volumes are of the host that the archive came from: none is attached here. */
 const config = z.object({
+  architecture: z.enum(['x64', 'arm64']).optional(),
   env: text.default({}),
   ownEnv: z.array(z.string()).optional(),
   hostname: z.string().optional(),
@@ -96,6 +98,7 @@ export function importFacts(manifest: AnyManifest): ImportFacts {
     imageAsked: _imageAsked,
     main: _main,
     lifetime: _lifetime,
+    architecture: _architecture,
     ...config
   } = facts.config;
   checkCreateOptions({
@@ -150,6 +153,8 @@ function boxliteFactsOf(manifest: BoxliteManifest): ImportFacts {
     labels: {},
     image: manifest.image ?? '',
     config: {
+      // Its archives do not say; both ends are hosts of the same kind, or its programs do not run.
+      architecture: hostArchitecture().name,
       env: Array.isArray(env) ? Object.fromEntries(env) : (env ?? {}),
       workingDir: working_dir ?? '/',
       user: user ?? '',

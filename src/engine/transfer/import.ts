@@ -4,6 +4,7 @@ import { throwIfCancelled } from '../../base/abort.js';
 import { CryoboxError } from '../../errors.js';
 import { isOurs, type ReadArchive, type ReadMember, readArchive } from '../../formats/archive/index.js';
 import { readHeader } from '../../formats/qcow2/index.js';
+import { firstArchitecture } from '../../machine/index.js';
 import {
   type BoxRow,
   insertBox,
@@ -123,7 +124,8 @@ async function publishDisks(
     guestBase = await publish(ctx, guest, guestBytes, made);
   } else {
     // BoxLite keeps no guest disk of its own in an archive.
-    const golden = await ctx.goldens.get({ cpus: facts.cpus, memoryMiB: facts.memoryMiB });
+    const { architecture = firstArchitecture } = facts.config;
+    const golden = await ctx.goldens.get({ architecture, cpus: facts.cpus, memoryMiB: facts.memoryMiB });
     goldenKey = golden.key;
     guestBase = await requireLayer(ctx.db, golden.row.guest_layer);
   }

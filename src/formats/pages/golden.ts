@@ -10,10 +10,10 @@ import { addMap, type LayerPaths } from './layer-files.js';
 import type { LayerMap } from './layer-map.js';
 
 /**
- * All blocks but the machine's RAM: firmware and ACPI tables, 0.7 MiB on q35. A display adapter's memory would count
- * here, which is why the limit is generous.
+ * All blocks but the machine's RAM: firmware and ACPI tables, 0.7 MiB on q35; on virt two banks of flash memory of 64 MiB
+ * each, which hold nothing. A display adapter's memory would count here too.
  */
-export const maxSmallBlockBytes = 64 * 1024 * 1024;
+export const maxSmallBlockBytes = 192 * 1024 * 1024;
 
 /** A stopped machine's stream under `x-ignore-shared`: everything but the RAM, which stays in its file. */
 export interface SavedMachine {

@@ -1,5 +1,7 @@
 import {
   command,
+  PAGE_BITS,
+  PAGE_BITS_SUBSECTION,
   PAGE_BYTES,
   RAM_SECTION_ID,
   RAM_SECTION_NAME,
@@ -8,6 +10,7 @@ import {
   ramFlag,
   STREAM_MAGIC,
   STREAM_VERSION,
+  saysPageBits,
   sectionType,
 } from './format.js';
 
@@ -49,7 +52,13 @@ export function streamHeader(): Buffer {
  */
 export function configuration(machineType: string): Buffer {
   const name = Buffer.from(machineType, 'utf8');
-  return Buffer.concat([Buffer.from([sectionType.configuration]), u32(name.length), name]);
+  const pageBits = saysPageBits(machineType) ? pageBitsSubsection() : [];
+  return Buffer.concat([Buffer.from([sectionType.configuration]), u32(name.length), name, ...pageBits]);
+}
+
+/** Its name, version 1, and the size as a power of two. */
+function pageBitsSubsection(): Buffer[] {
+  return [Buffer.from([sectionType.subsection]), shortText(PAGE_BITS_SUBSECTION), u32(1), u32(PAGE_BITS)];
 }
 
 /** Footer that closes the RAM section's parts. */

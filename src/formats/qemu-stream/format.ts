@@ -8,6 +8,17 @@ export const PAGE_BYTES = 4096;
 
 /** `QEVM`: the first four bytes of every stream and of a saved device state. */
 export const STREAM_MAGIC = 0x5145_564d;
+/** Name of the subsection that says the size of pages (QEMU, migration/savevm.c, `vmstate_target_page_bits`). */
+export const PAGE_BITS_SUBSECTION = 'configuration/target-page-bits';
+
+/** {@link PAGE_BYTES} as a power of two. */
+export const PAGE_BITS = Math.log2(PAGE_BYTES);
+
+/** Whether a machine's streams say the size of its pages: QEMU for Arm knows several, and takes the smallest unless told. */
+export function saysPageBits(machineType: string): boolean {
+  return machineType.startsWith('virt-');
+}
+
 /** The only stream version QEMU writes since 2006. */
 export const STREAM_VERSION = 3;
 

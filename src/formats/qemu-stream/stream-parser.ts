@@ -4,6 +4,8 @@ import {
   command,
   describe,
   IGNORE_SHARED,
+  PAGE_BITS,
+  PAGE_BITS_SUBSECTION,
   PAGE_BYTES,
   RAM_SECTION_NAME,
   RAM_SECTION_VERSION,
@@ -155,8 +157,23 @@ export class StreamParser {
     throw this.#wrong(`memory before devices, got the device ${JSON.stringify(name)}`);
   }
 
-  /** `configuration/capabilities`: a version, a count, names with their length in one byte. */
+  /** What a configuration may say beside the machine type: the size of pages, then capabilities. */
   #subsection(): boolean {
+    if (!this.#has(2) || !this.#has(2 + this.#u8(1))) return false;
+    const name = this.#rest.toString('latin1', this.#at + 2, this.#at + 2 + this.#u8(1));
+    return name === PAGE_BITS_SUBSECTION ? this.#pageBits() : this.#capabilityNames();
+  }
+
+  #pageBits(): boolean {
+    const value = 2 + PAGE_BITS_SUBSECTION.length + 4;
+    if (!this.#has(value + 4)) return false;
+    if (this.#ramSectionId >= 0 || this.#u32(value) !== PAGE_BITS)
+      throw this.#wrong(`pages of ${PAGE_BYTES} bytes, said before memory`);
+    return this.#advance(value + 4, 'sections');
+  }
+
+  /** `configuration/capabilities`: a version, a count, names with their length in one byte. */
+  #capabilityNames(): boolean {
     const name = 'configuration/capabilities';
     const fixed = 2 + name.length + 8;
     if (!this.#has(fixed)) return false;

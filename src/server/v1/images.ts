@@ -54,8 +54,8 @@ const arrivalRoutes: readonly Route[] = [
     answer: { status: 200, body: anyObject },
     progress: true,
     handle: async (call, onProgress) => {
-      const { path, reference } = call.body;
-      const options = { reference, onProgress, signal: call.signal };
+      const { path, reference, platform } = call.body;
+      const options = { reference, platform, onProgress, signal: call.signal };
       return ok(pullResultToJson(await call.runtime.images.import(path, options)));
     },
   }),

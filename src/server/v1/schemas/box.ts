@@ -93,6 +93,7 @@ export const createRequest = z
   .strictObject({
     name: boxName.nullish().transform((name) => name ?? undefined),
     image: z.string().min(1).max(512).optional(),
+    platform: z.string().max(64).optional().describe('Such as linux/arm64; of the image and the machine'),
     template: z.string().min(1).max(255).optional(),
     cpus: z.int().min(boxLimits.cpus.min).max(boxLimits.cpus.max).optional(),
     memory_mib: z.int().min(boxLimits.memoryMiB.min).max(boxLimits.memoryMiB.max).optional(),

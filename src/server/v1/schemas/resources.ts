@@ -26,6 +26,7 @@ export const pullRequest = z.strictObject({
 export const importImageRequest = z.strictObject({
   path: z.string().min(1).max(4096),
   reference: reference.optional(),
+  platform: z.string().max(64).optional(),
 });
 
 /** Body of `POST {p}/images/build`. */
