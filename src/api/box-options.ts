@@ -1,5 +1,6 @@
 import type { ProgressOptions, RepeatableOptions } from './common.js';
 import type { PublishOptions } from './ports.js';
+import type { PreviewAccess } from './previews.js';
 
 /** Limits and defaults of a box's shape. */
 export const boxLimits = {
@@ -64,6 +65,11 @@ export interface NetworkDenial {
 
 /** The network of a box, and what its gateway has done since it started. */
 export interface NetworkInfo extends Required<NetworkOptions> {
+  /**
+   * Who reaches its ports by the address of a tunnel (docs/networking.md): `private`, who has an address that was asked for with
+   * a key; `public`, everybody who knows the box's id.
+   */
+  readonly inbound: PreviewAccess;
   /** Null where there is no gateway: the box has no lists, or does not run. */
   readonly traffic: NetworkTraffic | null;
 }

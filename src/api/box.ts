@@ -21,7 +21,7 @@ import type {
 import type { Files } from './files.js';
 import type { BoxActivity, BoxStatus } from './operations.js';
 import type { BoxPorts, PublishedPort } from './ports.js';
-import type { BoxPreviews } from './previews.js';
+import type { BoxPreviews, PreviewAccess } from './previews.js';
 import type { CloneOptions, ExportOptions, Snapshots } from './snapshots.js';
 
 /** The main command of a box: the execution {@link mainExecution} of a box that runs. */
@@ -175,6 +175,11 @@ export interface BoxNetwork {
    * that was started without lists, or a paused one whose network is closed.
    */
   update(options: NetworkOptions & CallOptions): Promise<NetworkInfo>;
+  /**
+   * Makes the ports of the box public, or private again, which cuts off what goes through the public addresses. It is no
+   * part of forks, clones, templates and archives: those are private.
+   */
+  setInbound(access: PreviewAccess, options?: CallOptions): Promise<NetworkInfo>;
 }
 
 /** One box. A handle: making or dropping it changes nothing; disposing of one from `create` without `detach` removes it. */

@@ -91,7 +91,7 @@ export const kindsOfBox: Kinds<Box> = {
     resize: 'use',
   },
   snapshot: { create: 'change', list: 'use', get: 'use', restore: 'change', remove: 'change' },
-  network: { info: 'use', update: 'change' },
+  network: { info: 'use', update: 'change', setInbound: 'change' },
   ports: { list: 'use', publish: 'change', unpublish: 'change' },
   previews: { list: 'use', create: 'change', remove: 'change' },
 };

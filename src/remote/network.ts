@@ -1,5 +1,5 @@
-import type { BoxNetwork, CallOptions, NetworkInfo, NetworkOptions } from '../api/index.js';
-import { networkInfoFromJson, networkToJson } from '../wire/network.js';
+import type { BoxNetwork, CallOptions, NetworkInfo, NetworkOptions, PreviewAccess } from '../api/index.js';
+import { inboundToJson, networkInfoFromJson, networkToJson } from '../wire/network.js';
 import type { Transport } from './transport.js';
 
 /** The network of a box behind a server. */
@@ -19,5 +19,10 @@ export class RemoteNetwork implements BoxNetwork {
   async update({ signal, ...options }: NetworkOptions & CallOptions): Promise<NetworkInfo> {
     const json = networkToJson(options);
     return networkInfoFromJson(await this.#transport.json({ method: 'PUT', path: this.#path, json, signal }));
+  }
+
+  async setInbound(access: PreviewAccess, { signal }: CallOptions = {}): Promise<NetworkInfo> {
+    const [path, json] = [`${this.#path}/inbound`, inboundToJson(access)];
+    return networkInfoFromJson(await this.#transport.json({ method: 'PUT', path, json, signal }));
   }
 }

@@ -47,11 +47,11 @@ import type { PortDialect } from './http/ports/dialect.js';
 import { PortProxy } from './http/ports/proxy.js';
 import type { Route } from './http/route.js';
 import { Sessions } from './http/sessions.js';
-import { Tunnels } from './http/tunnels.js';
+import { type TunnelSource, Tunnels } from './http/tunnels.js';
 import { mcpRoutes } from './mcp/index.js';
 import { uiRoutes } from './ui/index.js';
 import { routes } from './v1/index.js';
-import { type PreviewSource, previewPorts } from './v1/preview-ports.js';
+import { type PreviewSource, previewPorts, tunnelPorts } from './v1/preview-ports.js';
 
 /** What a server is made of. */
 export interface ServerOptions extends OriginOptions {
@@ -124,7 +124,7 @@ function partsOf(
     metrics: new ServerMetrics(),
     idempotency: options.idempotency ?? new Idempotency(new MemoryIdempotencyStore()),
     sessions: new Sessions({ attachWaitMs: limits.attachWaitMs, orphanMs: limits.orphanMs, logger }),
-    tunnels: new Tunnels({ domain: options.tunnelDomain, logger, access }),
+    tunnels: new Tunnels({ domain: options.tunnelDomain, logger, access, publicBox: publicBoxOf(options) }),
     version: options.version ?? packageVersion(),
     engine: options.engine,
     closing,
@@ -310,13 +310,24 @@ function e2bContextOf({ runtimeFor }: ServerOptions, options: E2bOptions, parts:
   });
 }
 
+/** What a tunnel to a port of a public box leads to, by the label of its name. */
+function publicBoxOf({ previews, runtimeFor }: ServerOptions): TunnelSource | undefined {
+  if (!previews) return undefined;
+  return async (label) => {
+    const found = await previews.find(label);
+    const box = found && (await runtimeFor(found.tenant, { wakes: true }).get(found.boxId));
+    return box ? { box, watch: found.watch } : undefined;
+  };
+}
+
 function dialectsOf(
   { previews: source, runtimeFor }: ServerOptions,
-  { errors }: Parts,
+  { errors, tunnels }: Parts,
   e2b: E2bContext | undefined,
 ): PortDialect[] {
   const withWakes = (tenant: string): Runtime => runtimeFor(tenant, { wakes: true });
   return [
+    tunnelPorts(tunnels, errors) as PortDialect,
     ...(source ? [previewPorts({ source, runtimeFor: withWakes, errors }) as PortDialect] : []),
     ...(e2b ? [e2bPorts(e2b) as PortDialect] : []),
   ];

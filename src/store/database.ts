@@ -90,7 +90,10 @@ async function beginsWith(path: string, header: string): Promise<boolean> {
 }
 
 async function migrate(db: Database, sqlite: SqliteFile, path: string): Promise<void> {
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } });
+  // Between releases a migration may come after one with a higher number, which a home has run already.
+  const allowUnorderedMigrations = true;
+  const provider = { getMigrations: async () => migrations };
+  const migrator = new Migrator({ db, provider, allowUnorderedMigrations });
   const all = await migrator.getMigrations();
   const isNew = all.every((migration) => !migration.executedAt);
   for (const { name } of all.filter((migration) => !migration.executedAt)) {

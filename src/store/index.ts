@@ -22,6 +22,7 @@ export * from './idempotency-keys.js';
 export * from './ids.js';
 export * from './image-disks.js';
 export * from './images.js';
+export * from './inbound.js';
 export * from './layer-uses.js';
 export * from './layers.js';
 export * from './limits.js';

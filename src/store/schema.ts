@@ -234,6 +234,11 @@ interface RunEndTable {
   ends_at: Time;
 }
 
+/** A box whose ports everybody reaches who knows their address; all others are private. */
+interface PublicBoxTable {
+  box_id: Fixed<string>;
+}
+
 interface MachineTable {
   id: Fixed<string>;
   /** Null while it waits in the pool. */
@@ -326,6 +331,7 @@ export interface Schema {
   box_volumes: BoxVolumeTable;
   ports: PortTable;
   previews: PreviewTable;
+  public_boxes: PublicBoxTable;
   run_ends: RunEndTable;
   replicas: ReplicaTable;
   counters: CounterTable;

@@ -193,6 +193,7 @@ const ofNetwork: Rules<BoxNetwork> = {
     { ...call, outbound: true, allowNet: true, denyNet: true },
     true,
   ),
+  setInbound: callAt(1),
 };
 
 const ofPorts: Rules<BoxPorts> = {

@@ -1,4 +1,10 @@
-import type { NetworkDenial, NetworkInfo, NetworkOptions, NetworkTraffic } from '../api/index.js';
+import type {
+  NetworkDenial,
+  NetworkInfo,
+  NetworkOptions,
+  NetworkTraffic,
+  PreviewAccess,
+} from '../api/index.js';
 import {
   asObject,
   asObjects,
@@ -46,9 +52,10 @@ export function networkOf(json: JsonObject): Required<NetworkOptions> {
 }
 
 /** Answer of `GET` and `PUT {p}/boxes/{id}/network`. */
-export function networkInfoToJson({ traffic, ...network }: NetworkInfo): JsonObject {
+export function networkInfoToJson({ traffic, inbound, ...network }: NetworkInfo): JsonObject {
   return {
     ...networkToJson(network),
+    inbound: inboundToJson(inbound),
     traffic: traffic && {
       bytes_sent: traffic.bytesSent,
       bytes_received: traffic.bytesReceived,
@@ -66,7 +73,23 @@ export function networkInfoFromJson(value: unknown): NetworkInfo {
   const json = asObject(value, 'network');
   const traffic = json['traffic'] ?? null;
   const network = networkOf({ network: json });
-  return { ...network, traffic: traffic === null ? null : trafficOf(asObject(traffic, 'traffic')) };
+  const inbound = inboundOf(json['inbound']);
+  return { ...network, inbound, traffic: traffic === null ? null : trafficOf(asObject(traffic, 'traffic')) };
+}
+
+/** Body of `PUT {p}/boxes/{id}/network/inbound`, and `inbound` of a network: BoxLite's words. */
+export function inboundToJson(access: PreviewAccess): { readonly mode: 'enabled' | 'disabled' } {
+  // Another word stays as it is, so that the server refuses it.
+  const modes: Partial<Record<PreviewAccess, 'enabled' | 'disabled'>> = {
+    public: 'enabled',
+    private: 'disabled',
+  };
+  return { mode: modes[access] ?? (access as never) };
+}
+
+function inboundOf(json: unknown): PreviewAccess {
+  const isPublic = typeof json === 'object' && json !== null && 'mode' in json && json.mode === 'enabled';
+  return isPublic ? 'public' : 'private';
 }
 
 function trafficOf(json: JsonObject): NetworkTraffic {

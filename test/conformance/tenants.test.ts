@@ -74,6 +74,8 @@ describe('a tenant', () => {
       signal: { signal: 2 },
       ports: { guest_port: 80 },
       previews: { port: 80 },
+      inbound: { mode: 'enabled' },
+      outbound: { mode: 'disabled' },
       resize: { cols: 80, rows: 24 },
       snapshots: { name: 'x' },
       fork: { count: 1 },

@@ -148,8 +148,8 @@ it('a network travels over the wire', () => {
     denials: [{ ...denial, count: 6 }],
   };
   for (const info of [
-    { ...network, traffic },
-    { ...network, traffic: null },
+    { ...network, inbound: 'public' as const, traffic },
+    { ...network, inbound: 'private' as const, traffic: null },
   ]) {
     expect(networkInfoFromJson(JSON.parse(JSON.stringify(networkInfoToJson(info))))).toEqual(info);
   }

@@ -27,7 +27,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
   ],
   'box:write': [
     ...['createBox', 'importBox', 'exportBox', 'cloneBox', 'forkBox'],
-    ...['startBox', 'stopBox', 'renameBox', 'limitDisk', 'setLifetime', 'updateNetwork'],
+    ...['startBox', 'stopBox', 'renameBox', 'limitDisk', 'setLifetime', 'updateNetwork', 'setOutbound'],
     ...['pauseBox', 'resumeBox'],
     ...['unpackFiles', 'writeFile', 'removeFile', 'makeDirectory', 'renameFile'],
     ...['createSnapshot', 'removeSnapshot', 'restoreSnapshot'],
@@ -35,7 +35,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
   'box:exec': [
     ...['startExec', 'writeStdin', 'killExecution', 'signalExecution', 'resizeExecution'],
     ...['attachExecution', 'attachMain', 'execStream', 'connectPort', 'openTunnel'],
-    ...['createPreview', 'removePreview'],
+    ...['createPreview', 'removePreview', 'revokeTunnel', 'setInbound'],
   ],
   'box:delete': ['removeBox'],
   'image:read': ['listImages', 'getImage', 'hasImage', 'getImageUsage', 'listRegistries'],

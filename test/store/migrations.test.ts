@@ -80,3 +80,16 @@ it('gives an old database the schema that a new one has, and does nothing the se
     expect(files.filter((name) => name.startsWith('fresh.db.before'))).toEqual([]);
   });
 });
+
+it('runs one that came after those with a higher number', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'cryobox.db');
+    await (await openDatabase(path)).destroy();
+    const whole = await schemaOf(path);
+    const file = await openSqlite(path);
+    file.exec("drop table public_boxes; delete from kysely_migration where name = '024-inbound'");
+    file.close();
+    await (await openDatabase(path)).destroy();
+    expect(await schemaOf(path)).toEqual(whole);
+  });
+});

@@ -1,10 +1,11 @@
-import type { NetworkDenial, NetworkInfo } from '../../api/index.js';
+import { type NetworkDenial, type NetworkInfo, previewAccesses } from '../../api/index.js';
 import { boxOptionSpecs, networkOptions } from '../box-options.js';
 import { createCommand } from '../command.js';
 import { printOne } from '../listing.js';
 import { formatBytes } from '../output/units.js';
-import { flag, format, required } from '../specs.js';
+import { flag, format, required, value } from '../specs.js';
 import { requireBox } from '../targets.js';
+import { oneOf } from '../values.js';
 
 /** What a box may reach. `network` is a word of container tools for another thing. */
 export const net = createCommand({
@@ -16,11 +17,17 @@ export const net = createCommand({
     allowNet: boxOptionSpecs.allowNet,
     denyNet: boxOptionSpecs.denyNet,
     clear: flag('--clear', 'no lists any more'),
+    inbound: value(
+      '--inbound <who>',
+      'private, or public: everybody who knows the id of the box reaches its ports (docs/networking.md)',
+      oneOf(...previewAccesses),
+    ),
     format,
   },
-  async handler(context, { box: name }, { clear, format, ...options }) {
+  async handler(context, { box: name }, { clear, inbound, format, ...options }) {
     const { signal } = context;
     const box = await requireBox(context, name);
+    if (inbound !== undefined) await box.network.setInbound(inbound, { signal });
     const wanted = networkOptions(options) ?? (clear ? {} : undefined);
     // What is not said stays, as far as that is one of the three.
     const { outbound, allowNet, denyNet } = (await box.info({ signal })).network;
@@ -37,12 +44,14 @@ function facts({
   outbound,
   allowNet,
   denyNet,
+  inbound,
   traffic,
 }: NetworkInfo): Record<string, string | number | null> {
   return {
     network: outbound === 'enabled' ? 'outbound' : 'none',
     allowed: allowNet.join(' ') || null,
     denied: denyNet.join(' ') || null,
+    ports: inbound,
     ...(traffic && {
       sent: formatBytes(traffic.bytesSent),
       received: formatBytes(traffic.bytesReceived),

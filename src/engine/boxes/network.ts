@@ -5,6 +5,7 @@ import type {
   NetworkInfo,
   NetworkOptions,
   NetworkTraffic,
+  PreviewAccess,
 } from '../../api/index.js';
 import { abortable, throwIfCancelled } from '../../base/abort.js';
 import { CryoboxError } from '../../errors.js';
@@ -16,6 +17,7 @@ import { exclusively } from '../machines/locked.js';
 import { configOf, requireRow, updateBox } from '../record/rows.js';
 import { checkNetwork } from '../record/validate.js';
 import type { EngineContext } from './context.js';
+import { checkAccess } from './previews.js';
 
 const denial = z.object({
   seq: z.number(),
@@ -53,13 +55,21 @@ export class EngineNetwork implements BoxNetwork {
     throwIfCancelled(signal, 'the look at a network');
     const { network } = configOf(await requireRow(this.#ctx.db, this.#id));
     const traffic = await abortable(trafficOf(this.#ctx.live.get(this.#id)), signal);
-    return { ...network, traffic };
+    const inbound = await this.#ctx.previews.inboundOf(this.#id);
+    return { ...network, inbound, traffic };
   }
 
   async update({ signal, ...options }: NetworkOptions & CallOptions): Promise<NetworkInfo> {
     checkNetwork(options);
     const update = (row: BoxRow): Promise<void> => change(this.#ctx, row, normalNetwork(options));
     await exclusively(this.#ctx, this.#id, 'network.update', update, signal);
+    return await this.info({ signal });
+  }
+
+  async setInbound(access: PreviewAccess, { signal }: CallOptions = {}): Promise<NetworkInfo> {
+    checkAccess(access);
+    const set = (): Promise<void> => this.#ctx.previews.setInbound(this.#id, access);
+    await exclusively(this.#ctx, this.#id, 'network.update', set, signal);
     return await this.info({ signal });
   }
 }

@@ -3,6 +3,7 @@ import {
   type CallOptions,
   type CreatedPreview,
   type Preview,
+  type PreviewAccess,
   type PreviewOptions,
   previewAccesses,
 } from '../../api/index.js';
@@ -46,7 +47,12 @@ export class EnginePreviews implements BoxPreviews {
 function check({ port, access }: PreviewOptions): void {
   if (port === undefined) throw new CryoboxError('invalid_argument', 'port is missing');
   checkInteger('port', port, 1, maxPort);
-  if (access === undefined || previewAccesses.includes(access)) return;
+  if (access !== undefined) checkAccess(access);
+}
+
+/** Throws `invalid_argument` unless it says who something is for. */
+export function checkAccess(access: PreviewAccess): void {
+  if (previewAccesses.includes(access)) return;
   const got = JSON.stringify(String(access).slice(0, 60));
   throw new CryoboxError('invalid_argument', `access must be ${previewAccesses.join(' or ')}, got ${got}`);
 }

@@ -8,21 +8,28 @@ import {
   type Database,
   deletePreview,
   findPreview,
+  findPublicBox,
   type GroupCommit,
   insertPreview,
   type PreviewRow,
   previewsOf,
+  setPublic,
 } from '../../store/index.js';
 
 const maxOfBox = 32;
 /** Guessed by nobody: 192 bits. */
 const tokenBytes = 24;
 
+/** The label of a port of a public box: the port, and the box's id without its prefix. */
+const publicLabel = /^\d{1,5}-b([0-9a-z]{26})$/i;
+
 /** A preview that a request is for. */
 export interface FoundPreview {
   readonly boxId: string;
   readonly tenant: string;
   readonly access: PreviewAccess;
+  /** Whether a request brings the box up, as far as its `autoResume` allows. */
+  readonly wakes: boolean;
   /** Whether a text is the token of a private one, in a time that tells nothing about it. */
   isToken(text: string): boolean;
   /** Something that goes through it: its signal is raised when the preview is removed. To be disposed of at its end. */
@@ -79,8 +86,20 @@ export class Previews {
     this.#cuts.cut(id);
   }
 
-  /** The preview that a host name stands for by its first label, whoever has it. Undefined when there is none. */
+  /** Who reaches the ports of a box by their addresses. */
+  async inboundOf(boxId: string): Promise<PreviewAccess> {
+    return (await findPublicBox(this.#db, boxId)) ? 'public' : 'private';
+  }
+
+  /** Makes the ports of a box public, or private: that cuts off what goes through. Called under the box's lock. */
+  async setInbound(boxId: string, access: PreviewAccess): Promise<void> {
+    await this.#commits.run((tx) => setPublic(tx, boxId, access === 'public'));
+    if (access === 'private') this.#cuts.cut(boxId);
+  }
+
+  /** The preview, or the port of a public box, that a host name stands for by its first label, whoever has it. Undefined when there is none. */
   async find(label: string): Promise<FoundPreview | undefined> {
+    if (publicLabel.test(label)) return await this.#findPublic(label);
     const [, port, end] = /^(\d{1,5})-p([0-9a-z]{26})$/i.exec(label) ?? [];
     const id = `prv_${end?.toLowerCase()}`;
     const row = isId('prv', id) ? await findPreview(this.#db, id) : undefined;
@@ -90,8 +109,25 @@ export class Previews {
       boxId,
       tenant,
       access: accessOf(row),
+      wakes: true,
       isToken: (text) => hash !== null && isSecret(hash, hashOf(text)),
       watch: () => this.#cuts.add(id),
+    };
+  }
+
+  async #findPublic(label: string): Promise<FoundPreview | undefined> {
+    const boxId = `box_${publicLabel.exec(label)?.[1]?.toLowerCase()}`;
+    const found = isId('box', boxId) ? await findPublicBox(this.#db, boxId) : undefined;
+    if (!found) return undefined;
+    const access = 'public';
+    // By BoxLite's dialect traffic to a port never brings a box up.
+    return {
+      ...found,
+      boxId,
+      access,
+      wakes: false,
+      isToken: () => false,
+      watch: () => this.#cuts.add(boxId),
     };
   }
 

@@ -4,12 +4,14 @@ import { CryoboxError, catalogue } from '../../errors.js';
 import type { ErrorWriter } from '../http/errors.js';
 import { requestIdOf } from '../http/guard.js';
 import type { PortDialect, PortRefusal, PortTarget } from '../http/ports/dialect.js';
+import type { Tunnels } from '../http/tunnels.js';
 
 /** A preview of a home, as a server needs it. */
 interface ServedPreview {
   readonly boxId: string;
   readonly tenant: string;
   readonly access: PreviewAccess;
+  readonly wakes: boolean;
   isToken(text: string): boolean;
   watch(): { readonly signal: AbortSignal } & Disposable;
 }
@@ -91,9 +93,9 @@ function pageOf({ message, hint }: { readonly message: string; readonly hint?: s
   return `<!doctype html><html lang="en"><head><title>${title}</title></head><body><h1>${title}</h1><p>${next}</p></body></html>`;
 }
 
-/** The label of a host name `PORT-pID.` of any domain. */
+/** The label of a host name `PORT-pID.` of any domain, or `PORT-bID.` of a port of a public box. */
 function labelOf({ headers }: IncomingMessage): string | undefined {
-  return /^(\d{1,5}-p[0-9a-z]{26})\./i.exec(headers.host ?? '')?.[1]?.toLowerCase();
+  return /^(\d{1,5}-[pb][0-9a-z]{26})\./i.exec(headers.host ?? '')?.[1]?.toLowerCase();
 }
 
 /**
@@ -108,24 +110,53 @@ export function previewPorts({ source, runtimeFor, errors }: Needs): PortDialect
     find: async (label): Promise<PortTarget | undefined> => {
       const found = await source.find(label);
       if (!found) return undefined;
-      const { access, boxId, tenant, isToken, watch } = found;
+      const { access, boxId, tenant, wakes, isToken, watch } = found;
       return {
         access: access === 'public' ? 'public' : { name: previewToken, isToken },
         watch,
         connect: async (signal) => {
           const box = await runtimeFor(tenant).get(boxId, { signal });
           if (!box) throw new CryoboxError('not_found', 'the box is gone');
-          return await box.dial(Number.parseInt(label, 10), { signal });
+          return await box.dial(Number.parseInt(label, 10), { signal, wake: wakes });
         },
       };
     },
-    refusal: (label, why, request) => {
-      const { status, error } = told(why, label.split('-')[0] ?? '');
-      if (request.headers.accept?.includes('text/html')) {
-        return { status, contentType: 'text/html; charset=utf-8', body: pageOf(errors.json(error)) };
-      }
-      const { body } = errors.answer(error, requestIdOf(request));
-      return { status, contentType: 'application/json; charset=utf-8', body: JSON.stringify(body) };
-    },
+    refusal: (label, why, request) => refusalBy(errors, label, why, request),
   };
+}
+
+/**
+ * The tunnels of a server (v1 contract, section 1.8) as HTTP and WebSockets: at the host name `PORT-SECRET.` of any domain,
+ * which is all that is asked for.
+ */
+export function tunnelPorts(tunnels: Tunnels, errors: ErrorWriter): PortDialect<string> {
+  return {
+    operation: 'tunnelPort',
+    addressOf: ({ headers }) => tunnels.labelOf(headers.host),
+    keyOf: (label) => label,
+    find: async (label): Promise<PortTarget | undefined> => {
+      const tunnel = await tunnels.find(label);
+      if (!tunnel) return undefined;
+      return {
+        access: 'public',
+        watch: () => tunnels.watch(tunnel),
+        connect: (signal) => tunnel.box.dial(tunnel.port, { signal, wake: false }),
+      };
+    },
+    refusal: (label, why, request) => refusalBy(errors, label, why, request),
+  };
+}
+
+function refusalBy(
+  errors: ErrorWriter,
+  label: string,
+  why: PortRefusal,
+  request: IncomingMessage,
+): ReturnType<PortDialect['refusal']> {
+  const { status, error } = told(why, label.split('-')[0] ?? '');
+  if (request.headers.accept?.includes('text/html')) {
+    return { status, contentType: 'text/html; charset=utf-8', body: pageOf(errors.json(error)) };
+  }
+  const { body } = errors.answer(error, requestIdOf(request));
+  return { status, contentType: 'application/json; charset=utf-8', body: JSON.stringify(body) };
 }

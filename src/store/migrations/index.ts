@@ -13,6 +13,7 @@ import { ports } from './020-ports.js';
 import { replicas } from './021-replicas.js';
 import { limits } from './022-limits.js';
 import { previews } from './023-previews.js';
+import { inbound } from './024-inbound.js';
 import { runEnds } from './027-run-ends.js';
 
 /** Every migration by its name, in order. A released one never changes; a new one is added at the end. */
@@ -31,5 +32,6 @@ export const migrations: Record<string, Migration> = {
   '021-replicas': replicas,
   '022-limits': limits,
   '023-previews': previews,
+  '024-inbound': inbound,
   '027-run-ends': runEnds,
 };

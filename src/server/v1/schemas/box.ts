@@ -26,7 +26,7 @@ const refusedList = (what: string) => z.array(z.unknown()).max(0, `${what} are n
 const rules = z.array(z.string().max(300)).max(boxLimits.networkRules).optional();
 const outbound = z.strictObject({ mode: mode.optional(), allow_net: rules, deny_net: rules });
 const inbound = z.strictObject({
-  // Both say what is so in any case: a port is reachable for who has a key, and for nobody else.
+  // Clients of 0.10.0 send "enabled" always, so that nothing is made public by it: PUT network/inbound does that.
   mode: mode.optional(),
   allow_net: refusedList('address lists'),
 });
@@ -44,6 +44,9 @@ const network = z
     'should not mix "mode" with "outbound"',
   )
   .transform((value) => ({ outbound: value.outbound ?? { mode: value.mode, allow_net: value.allow_net } }));
+
+/** Body of `PUT {p}/boxes/{id}/network/outbound`: all of it; what is left out has its default. */
+export const outboundRequest = outbound.extend({ mode });
 
 /** Body of `PUT {p}/boxes/{id}/network`: all of it; what is left out has its default. */
 export const networkRequest = network;
