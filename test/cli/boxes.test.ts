@@ -45,6 +45,29 @@ describe('boxes', () => {
     expect(JSON.parse(await must('inspect', 'b', '--format', 'json')).stages).not.toEqual({});
   });
 
+  it('are compared with their images and snapshots, file by file', async () => {
+    await must(
+      'exec',
+      'b',
+      'sh',
+      '-c',
+      'mkdir -p /root/new/er; echo 1 > /root/new/er/a; echo 1 > /root/new/er/b',
+    );
+    await must('snapshot', 'create', 'b', 's1');
+    const ofImage = (await must('diff', 'b@s1')).split('\n');
+    expect(ofImage).toEqual(expect.arrayContaining(['C /root', 'A /root/new', 'A /root/new/er/a']));
+    await must('exec', 'b', 'sh', '-c', 'rm -r /root/new; echo 2 > /root/other');
+    const refused = await cli('diff', 'b@s1', 'b');
+    expect([refused.exitCode, refused.stdout]).toEqual([125, '']);
+    expect(refused.stderr).toContain('cryobox snapshot create');
+    await must('snapshot', 'create', 'b', 's2');
+    expect(await must('diff', 'b@s1', 'b@s2')).toBe('C /root\nD /root/new\nA /root/other\n');
+    const all = JSON.parse(await must('diff', '--format', 'json', 'b@s1', 'b@s2'));
+    expect(all.map(({ path }: { path: string }) => path)).toContain('/root/new/er/a');
+    expect((await cli('diff', 'b@')).exitCode).toBe(125);
+    await must('snapshot', 'rm', 'b', 's1', 's2');
+  });
+
   it('refuse a second one of the same name', async () => {
     const { exitCode, stdout, stderr } = await cli('create', '--name', 'b', 'tiny');
     expect([exitCode, stdout]).toEqual([125, '']);
