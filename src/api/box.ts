@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import type {
   CapabilityOptions,
   DiskLimits,
@@ -69,6 +70,8 @@ export interface BoxInfo {
   readonly memoryMiB: number;
   readonly diskSizeGb: number;
   readonly env: Readonly<Record<string, string>>;
+  /** Names of variables that the box of an archive was given and this one was not: archives leave their values out. */
+  readonly missingEnv: readonly string[];
   /** Host name, from its next start on. */
   readonly hostname: string;
   readonly workingDir: string;
@@ -138,17 +141,41 @@ export interface ResumeResult {
 /** One child of a fork, or why there is none. */
 export type ForkResult = { readonly box: Box } | { readonly error: Error };
 
-/** A byte stream to a TCP port inside a box. */
-export interface PortConnection {
+/** How a port of a box is connected to. `signal` cancels the connecting; what is connected is ended by `destroy()`. */
+export interface DialOptions extends CallOptions {
+  /** Whether a box that does not run is brought up, when its `autoResume` allows. @default true */
+  readonly wake?: boolean | undefined;
+  /** False: once the box sends no more, our direction ends too, as of a socket of Node; agents of `http` want that. @default true */
+  readonly allowHalfOpen?: boolean | undefined;
+}
+
+/**
+ * A connection to a TCP port inside a box: a Duplex of Node, for `pipeline`, `http.request({ createConnection })`,
+ * `tls.connect({ socket })`. When the box goes, it emits `error` with a CryoboxError; so it does when the program in the box
+ * takes no more bytes, after what it answered was read. A program that is killed ends its direction.
+ */
+export interface PortConnection extends Duplex {
+  /** What is sent, by promises. */
   readonly input: {
     /** Sends bytes; resolves when there is room for more. */
     write(chunk: Uint8Array): Promise<void>;
     /** Says that no more bytes come; those of the other side still do. */
     end(): Promise<void>;
   };
+  /** What is received. Leaving the loop leaves the connection open. */
   readonly output: ByteSource;
   /** Ends both directions at once. */
   close(): Promise<void>;
+  /** Emits `timeout` when no byte has come or gone for so many milliseconds; 0: never. */
+  setTimeout(ms: number, listener?: () => void): this;
+  /** As of a socket; without effect. */
+  setKeepAlive(on?: boolean, initialDelayMs?: number): this;
+  /** As of a socket; without effect. */
+  setNoDelay(on?: boolean): this;
+  /** The connection keeps the process alive, as it does at first. */
+  ref(): this;
+  /** The connection does not keep the process alive. */
+  unref(): this;
 }
 
 /** How long a port is waited for. */
@@ -258,7 +285,7 @@ export interface Box extends AsyncDisposable {
    * Connects to a TCP port inside the box, on 127.0.0.1 or, when nobody listens there, on ::1. A box that does not run is
    * brought up when its `autoResume` allows, unless `wake` is false: `stopped` then. @default wake true
    */
-  dial(port: number, options?: CallOptions & { readonly wake?: boolean }): Promise<PortConnection>;
+  dial(port: number, options?: DialOptions): Promise<PortConnection>;
   /**
    * What the main command wrote since the last start; of a box that does not run, what it wrote until its stop or pause.
    * Lost with a machine that dies. `invalid_state` when the box has no main command.

@@ -99,4 +99,9 @@ export interface ImportOptions extends ProgressOptions, RepeatableOptions {
    * only, the box is stopped. @default refused with `invalid_argument` when the archive holds memory
    */
   readonly memory?: boolean;
+  /**
+   * Environment variables of the box on top of those in the archive, which leaves out the values that its box was given:
+   * `BoxInfo.missingEnv` names those that still have none. As JSON at most 12 KiB. @default none
+   */
+  readonly env?: Readonly<Record<string, string>> | undefined;
 }

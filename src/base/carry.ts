@@ -1,46 +1,7 @@
 import { Socket } from 'node:net';
-import { Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-
-/** Both directions of a connection to a port of a box, as `Box.dial` gives them. */
-interface Connection {
-  readonly input: { write(chunk: Uint8Array): Promise<void>; end(): Promise<void> };
-  readonly output: AsyncIterable<Uint8Array>;
-  close(): Promise<void>;
-}
-
-/**
- * A connection to a port of a box as a stream of Node, whose two directions end each on its own. Once the program in the
- * box takes no more, what is written is dropped: its answer is still wanted. When the box goes, the stream fails.
- */
-export function portStream({ input, output, close }: Connection): Duplex {
-  const bytes = output[Symbol.asyncIterator]();
-  let takes = true;
-  const give = (task: () => Promise<void>, done: () => void): void => {
-    const given = takes ? task() : Promise.resolve();
-    given.then(done, () => {
-      takes = false;
-      done();
-    });
-  };
-  return new Duplex({
-    allowHalfOpen: true,
-    read() {
-      bytes.next().then(
-        ({ done, value }) => this.push(done ? null : value),
-        (error: Error) => this.destroy(error),
-      );
-    },
-    write: (chunk: Buffer, _encoding, done) => give(() => input.write(chunk), done),
-    final: (done) => give(() => input.end(), done),
-    destroy: (error, done) => {
-      close().then(
-        () => done(error),
-        () => done(error),
-      );
-    },
-  });
-}
+import { PortStream } from './port-stream.js';
 
 /** Ends a connection in a way that nobody takes for an end in order, where the kernel can do that. */
 export function reset(socket: Duplex): void {
@@ -57,7 +18,8 @@ const listenersOfBoth = 32;
 
 /**
  * Carries bytes between a socket and a port of a box until both directions have ended; `head` is what was read from the
- * socket before. Neither is read faster than the other takes. When the box goes, the socket is reset. Throws what ended it
+ * socket before. Neither is read faster than the other takes. Once the program in the box takes no more, what comes for it
+ * is dropped: its answer is still wanted. When the box goes, the socket is reset. Throws what ended it
  * out of turn; both are closed in any case.
  */
 export async function carry(
@@ -65,6 +27,7 @@ export async function carry(
   port: Duplex,
   head: Uint8Array = new Uint8Array(),
 ): Promise<void> {
+  if (port instanceof PortStream) port.dropUntaken();
   // Before the pipelines, which end the socket politely.
   port.once('error', () => reset(socket));
   socket.setMaxListeners(listenersOfBoth);

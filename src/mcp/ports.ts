@@ -1,6 +1,6 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { Box } from '../api/index.js';
-import { carry, portStream } from '../base/carry.js';
+import { carry } from '../base/carry.js';
 import { inBackground } from '../base/in-background.js';
 import type { Logger } from '../base/log.js';
 import { CryoboxError } from '../errors.js';
@@ -70,7 +70,7 @@ export class PublishedPorts {
 /** Carries bytes between a connection of the host and a port of a box until both have ended. */
 async function connect(box: Box, port: number, socket: Socket): Promise<void> {
   try {
-    await carry(socket, portStream(await box.dial(port)));
+    await carry(socket, await box.dial(port));
   } finally {
     socket.destroy();
   }

@@ -8,6 +8,7 @@ import type {
   CallOptions,
   CloneOptions,
   Command,
+  DialOptions,
   DiffOptions,
   DiskDiff,
   DiskLimits,
@@ -226,7 +227,7 @@ export class RemoteBox implements Box {
     );
   }
 
-  dial(port: number, options: CallOptions & { readonly wake?: boolean } = {}): Promise<PortConnection> {
+  dial(port: number, options: DialOptions = {}): Promise<PortConnection> {
     return connectPort(this.#transport, this.#path, port, options);
   }
 

@@ -1,6 +1,7 @@
+import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
-import type { CallOptions, PortConnection } from '../api/index.js';
-import { takeChunk } from '../base/byte-source.js';
+import type { DialOptions, PortConnection } from '../api/index.js';
+import { PortStream } from '../base/port-stream.js';
 import { errorFromJson } from '../wire/error.js';
 import { asObject } from '../wire/json.js';
 import { ByteQueue } from './byte-queue.js';
@@ -10,10 +11,10 @@ import type { Transport } from './transport.js';
 /** Bytes taken from the network ahead of the reader; beyond it the program in the box waits. */
 const highWaterBytes = 256 * 1024;
 
-function sendBytes(socket: WebSocket, chunk: Uint8Array): Promise<void> {
+function sendBytes(socket: WebSocket, chunk: Uint8Array, why: () => Error): Promise<void> {
   return new Promise((resolve, reject) => {
-    if (socket.readyState !== WebSocket.OPEN) return reject(lostConnection());
-    socket.send(chunk, { binary: true }, (error) => (error ? reject(lostConnection()) : resolve()));
+    if (socket.readyState !== WebSocket.OPEN) return reject(why());
+    socket.send(chunk, { binary: true }, (error) => (error ? reject(why()) : resolve()));
   });
 }
 
@@ -22,7 +23,7 @@ export async function connectPort(
   transport: Transport,
   boxPath: string,
   port: number,
-  options: CallOptions & { readonly wake?: boolean },
+  options: DialOptions,
 ): Promise<PortConnection> {
   return await transport.reaching(() => connect(transport, boxPath, port, options), options.signal);
 }
@@ -31,14 +32,19 @@ async function connect(
   transport: Transport,
   boxPath: string,
   port: number,
-  options: CallOptions & { readonly wake?: boolean },
+  options: DialOptions,
 ): Promise<PortConnection> {
   const { socket, open } = transport.socket(
     `${boxPath}/ports/${port}`,
     { wake: options.wake },
     options.signal,
   );
+  let held: Socket | undefined;
+  socket.once('upgrade', (response) => {
+    held = response.socket;
+  });
   let queued = 0;
+  let failure: Error | undefined;
   const output = new ByteQueue((bytes) => {
     queued -= bytes;
     if (queued <= highWaterBytes && socket.isPaused) socket.resume();
@@ -51,23 +57,28 @@ async function connect(
       return;
     }
     const message = asObject(JSON.parse(data.toString('utf8')), 'message');
-    output.end(
-      message['type'] === 'error' ? errorFromJson(asObject(message['error'] ?? message), 500) : undefined,
-    );
+    if (message['type'] === 'error') failure = errorFromJson(asObject(message['error'] ?? message), 500);
+    output.end(failure);
   });
   socket.once('close', () => output.end(lostConnection()));
   await open;
-  return {
+  const halves = {
     input: {
-      write: async (chunk) => sendBytes(socket, takeChunk(chunk, 'the chunk')),
+      write: (chunk: Uint8Array) => sendBytes(socket, chunk, () => failure ?? lostConnection()),
       end: async () => {
         if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: 'eof' }));
       },
     },
     output,
-    close: async () => {
+    close: async (inOrder: boolean) => {
       output.end();
-      socket.terminate();
+      // The server ends it, once the box has taken what was sent.
+      if (!inOrder) socket.terminate();
+    },
+    hold: (holds: boolean) => {
+      if (holds) held?.ref();
+      else held?.unref();
     },
   };
+  return new PortStream(halves, options);
 }

@@ -21,10 +21,11 @@ import type {
 import { AttachedBoxes } from '../base/attached.js';
 import { withBytes } from '../base/byte-source.js';
 import { isCryoboxError, wrapHostError } from '../errors.js';
+import { importEnvText } from '../surface/import-env.js';
 import { boxFromJson } from '../wire/box.js';
 import { createToJson } from '../wire/create.js';
 import { asObject, asObjects, compact } from '../wire/json.js';
-import { octets } from '../wire/media.js';
+import { importEnvHeader, octets } from '../wire/media.js';
 import { gcResultFromJson, runtimeMetricsFromJson, verifyResultFromJson } from '../wire/runtime.js';
 import { treeFromJson } from '../wire/tree.js';
 import { RemoteBox } from './box.js';
@@ -139,6 +140,7 @@ export class RemoteRuntime implements Runtime {
         uploadType: octets,
         signal: options.signal,
         idempotencyKey: options.operationId ?? randomUUID(),
+        ...(options.env ? { headers: { [importEnvHeader]: importEnvText(options.env) } } : {}),
       });
     const answer =
       typeof archive === 'string'

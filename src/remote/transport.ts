@@ -26,6 +26,7 @@ export interface Ask {
   readonly signal?: AbortSignal;
   /** Makes a POST safe to send again. */
   readonly idempotencyKey?: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** An answer whose body is read by the caller. */
@@ -211,7 +212,7 @@ export class Transport {
   }
 
   async #once(ask: Ask): Promise<Reply> {
-    const headers: Record<string, string> = { ...this.#address.headers };
+    const headers: Record<string, string> = { ...this.#address.headers, ...ask.headers };
     if (ask.accept) headers['accept'] = ask.accept;
     if (ask.json !== undefined) headers['content-type'] = 'application/json';
     if (ask.upload) headers['content-type'] = ask.uploadType ?? octets;

@@ -25,6 +25,7 @@ import {
 import { AccessWatch } from './http/access-watch.js';
 import { type Authenticator, holderOf, needsKey, type RuntimeAccess } from './http/auth.js';
 import { type BrowserOptions, BrowserSessions } from './http/browser-sessions.js';
+import { answerNoRequest } from './http/client-errors.js';
 import { Connections } from './http/connections.js';
 import { ErrorWriter, type HiddenDirectory, toCryoboxError } from './http/errors.js';
 import { Guard, requestIdOf, rewriteUrl } from './http/guard.js';
@@ -284,6 +285,7 @@ function buildApp(
     logController: new LogController({ disableRequestLogging: true }),
     routerOptions: { maxParamLength },
     bodyLimit: parts.limits.jsonBodyBytes,
+    clientErrorHandler: (error, socket) => answerNoRequest(error, socket, parts.errors),
   });
   // Requests are checked in one place of ours, and answers are JSON text by then.
   app.setValidatorCompiler(() => (value) => ({ value }));

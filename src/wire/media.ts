@@ -9,3 +9,6 @@ export const tarMedia = 'application/x-tar';
 
 /** Archives and contents of files. */
 export const octets = 'application/octet-stream';
+
+/** Header of an import: environment variables as JSON in ASCII. Not in the address, which is logged on its way. */
+export const importEnvHeader = 'cryobox-env';

@@ -88,6 +88,25 @@ describe('boxes', () => {
   });
 });
 
+describe('archives', () => {
+  it('tell which values they leave out, and take them at import', async () => {
+    await must('create', '--name', 'given', '-e', 'TOKEN=first', '-e', 'PLACE=here', 'tiny');
+    const archive = join(directory, 'given.boxsnap');
+    await must('export', 'given', archive);
+    const variables = join(directory, 'variables');
+    await writeFile(variables, 'TOKEN=second\n');
+    const { exitCode, stderr } = await cli('import', '--name', 'taken', '--env-file', variables, archive);
+    expect([exitCode, stderr]).toEqual([
+      0,
+      expect.stringContaining('no value, for archives leave them out: PLACE;'),
+    ]);
+    expect(await must('exec', 'taken', 'sh', '-c', 'echo "$TOKEN$PLACE"')).toBe('second\n');
+    const whole = await cli('import', '-e', 'TOKEN=a', '-e', 'PLACE=b', '--name', 'whole', archive);
+    expect([whole.exitCode, whole.stderr.includes('no value')]).toEqual([0, false]);
+    await must('rm', '-f', 'given', 'taken', 'whole');
+  });
+});
+
 describe('cp', () => {
   it('copies trees both ways and keeps links', async () => {
     await writeFile(join(directory, 'file'), 'content', { mode: 0o640 });

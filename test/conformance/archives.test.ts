@@ -34,6 +34,34 @@ conformance('archives', (subject) => {
     expect((await box.info()).status).toBe('running');
   });
 
+  it('leave out the values a box was given, name them, and take them again', async () => {
+    const { runtime } = subject;
+    const env = { TOKEN: 'first', PLACE: 'Ä\n"x"', OTHER: '1' };
+    const source = await runtime.create({ image: 'tiny', detach: true, env });
+    const path = join(host, 'secrets');
+    await source.export(path);
+    await source.remove({ force: true });
+    const without = await (await runtime.import(path, { name: 'without' })).info();
+    expect(without.missingEnv).toEqual(['TOKEN', 'PLACE', 'OTHER']);
+    const given = await runtime.import(path, { env: { TOKEN: 'second', PLACE: env.PLACE, MORE: 'x' } });
+    const { missingEnv, env: has } = await given.info();
+    expect([missingEnv, has]).toEqual([
+      ['OTHER'],
+      { ...without.env, TOKEN: 'second', PLACE: env.PLACE, MORE: 'x' },
+    ]);
+    expect((await given.exec(['sh', '-c', 'echo "$TOKEN $PLACE"'])).stdout).toBe(`second ${env.PLACE}\n`);
+    // What an import gives is a secret as well.
+    const again = await runtime.import(await given.exportStream());
+    expect((await again.info()).missingEnv).toEqual(['TOKEN', 'PLACE', 'OTHER', 'MORE']);
+    for (const box of [without.id, given.id, again.id]) await runtime.remove(box, { force: true });
+    await expect(runtime.import(path, { env: { 'A=B': '' } })).rejects.toMatchObject({
+      code: 'invalid_argument',
+    });
+    await expect(runtime.import(path, { env: { A: 'x'.repeat(13_000) } })).rejects.toMatchObject({
+      code: 'payload_too_large',
+    });
+  });
+
   it('are streams', async () => {
     const { box, runtime } = subject;
     const path = join(host, 'streamed');

@@ -2,7 +2,7 @@ import { execa } from 'execa';
 import { installedOnce, installMs } from './installed.js';
 
 /** A directory for `PYTHONPATH` with one version of a package from PyPI. */
-async function installed(name: string, version: string): Promise<string> {
+export async function installedPython(name: string, version: string): Promise<string> {
   return await installedOnce(`python/${name}-${version}`, async (directory) => {
     const pip = ['-m', 'pip', 'install', '--quiet', '--no-compile', '--target', directory];
     await execa('python3', [...pip, `${name}==${version}`], { timeout: installMs });
@@ -21,7 +21,7 @@ export class PythonClient {
 
   /** Installs a version, for a server. */
   static async install(version: string, env: Readonly<Record<string, string>>): Promise<PythonClient> {
-    return new PythonClient(await installed('boxlite', version), env);
+    return new PythonClient(await installedPython('boxlite', version), env);
   }
 
   /** Runs the body of an `async def` in which `runtime` is connected. Gives what it returns, by way of JSON. */

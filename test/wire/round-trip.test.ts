@@ -59,6 +59,7 @@ const box: BoxInfo = {
   ports: [{ guestPort: 8000, hostPort: 8080, hostIp: '127.0.0.1', failure: null }],
   pid: null,
   run: null,
+  missingEnv: ['TOKEN'],
   failure: null,
   durability: 'replicated',
   stages: { restore: 12.25, mount: 3 },

@@ -1,4 +1,5 @@
 import { CryoboxError } from '../../errors.js';
+import { boxOptionSpecs, envFile as envFileSpec, fromPairs } from '../box-options.js';
 import { createCommand } from '../command.js';
 import { flag, optional, required, text, value } from '../specs.js';
 import { requireBox } from '../targets.js';
@@ -64,8 +65,10 @@ export const importBox = createCommand({
     name: text('--name <name>', 'name of the box (default: none)'),
     memory: flag('--memory', 'its memory too: only of an archive you trust as you trust a program'),
     disksOnly: flag('--disks-only', 'leave the memory in the archive out'),
+    env: boxOptionSpecs.env,
+    envFile: envFileSpec,
   },
-  async handler(context, { archive }, { name, memory, disksOnly }) {
+  async handler(context, { archive }, { name, memory, disksOnly, env, envFile }) {
     if (memory && disksOnly)
       throw new CryoboxError('invalid_argument', '--memory and --disks-only exclude each other');
     const runtime = await context.runtime();
@@ -74,10 +77,19 @@ export const importBox = createCommand({
       runtime.import(source, {
         name,
         memory: memory || (disksOnly ? false : undefined),
+        env: fromPairs([...envFile.flat(), ...env]),
         onProgress,
         signal: context.signal,
       }),
     );
     await context.stdout.line(made.id);
+    const { missingEnv } = await made.info({ signal: context.signal });
+    if (missingEnv.length === 0) return;
+    await context.stderr.line(
+      `no value, for archives leave them out: ${missingEnv.map(printable).join(', ')}; import with -e or --env-file to give them`,
+    );
   },
 });
+
+/** A name out of an archive may hold anything. */
+const printable = (name: string): string => (/^\w+$/.test(name) ? name : JSON.stringify(name));

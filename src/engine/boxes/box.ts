@@ -9,6 +9,7 @@ import type {
   CallOptions,
   CloneOptions,
   Command,
+  DialOptions,
   DiffOptions,
   DiskDiff,
   DiskLimits,
@@ -162,7 +163,7 @@ export class EngineBox implements Box {
     return await startExecution(this.#ctx, this.id, wordsOf(command), options);
   }
 
-  async dial(port: number, options: CallOptions & { readonly wake?: boolean } = {}): Promise<PortConnection> {
+  async dial(port: number, options: DialOptions = {}): Promise<PortConnection> {
     return await openPort(this.#ctx, this.id, port, options);
   }
 

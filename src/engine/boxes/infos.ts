@@ -139,7 +139,7 @@ export class BoxInfos {
   #infoOf(row: BoxRow, storage: BoxInfo['storage']): BoxInfo {
     const { live: boxes, activities, lastUsedAt, portsOf } = this.#needs;
     const {
-      ownEnv: _,
+      ownEnv = [],
       imageAsked = row.image,
       lifetime,
       main,
@@ -160,6 +160,7 @@ export class BoxInfos {
       memoryMiB: row.memory_mib,
       diskSizeGb: row.disk_size_gb,
       ...config,
+      missingEnv: ownEnv.filter((name) => !Object.hasOwn(config.env, name)),
       hostname: hostnameOf(row, config),
       main: main ? { command: main.argv, tty: main.tty, ...exitOf(row) } : null,
       labels: this.#parse(row.labels) as BoxInfo['labels'],

@@ -1,11 +1,10 @@
 import { finished } from 'node:stream/promises';
-import { promisify } from 'node:util';
-import type { BoxStatus, CallOptions, OperationName, PortConnection } from '../../api/index.js';
+import type { BoxStatus, DialOptions, OperationName, PortConnection } from '../../api/index.js';
 import { ruleOf } from '../../api/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
-import { takeChunk } from '../../base/byte-source.js';
 import { inBackground } from '../../base/in-background.js';
 import { doesNotRun } from '../../base/not-running.js';
+import { PortStream } from '../../base/port-stream.js';
 import { CryoboxError, isCryoboxError } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import type { MachinesContext } from '../machines/context.js';
@@ -104,7 +103,7 @@ export async function openPort(
   ctx: MachinesContext,
   boxId: string,
   port: number,
-  options: CallOptions & { readonly wake?: boolean | undefined },
+  options: DialOptions,
 ): Promise<PortConnection> {
   const dial = (live: LiveBox): Promise<PortConnection> => dialBox(ctx, live, port, options);
   return await useBox(ctx, boxId, 'exec', dial, options.signal, options.wake);
@@ -115,7 +114,7 @@ async function dialBox(
   ctx: MachinesContext,
   live: LiveBox,
   port: number,
-  options: CallOptions,
+  options: DialOptions,
 ): Promise<PortConnection> {
   if (!Number.isInteger(port) || port < 1 || port > 65_535) {
     throw new CryoboxError('invalid_argument', `port must be a whole number from 1 to 65535, got ${port}`);
@@ -128,20 +127,12 @@ async function dialBox(
     finished(output, { readable: false }),
   ]).then(() => use[Symbol.dispose]());
   inBackground(bothEnded, 'note the end of a connection to a port', ctx.logger);
-  let ended: Promise<void> | undefined;
-  const end = promisify((callback: (error?: Error | null) => void) => output.end(callback));
-  return {
+  const callback = (task: (done: (error?: Error | null) => void) => void): Promise<void> =>
+    new Promise((resolve, reject) => task((error) => (error ? reject(error) : resolve())));
+  const halves = {
     input: {
-      write: async (chunk) => {
-        const bytes = takeChunk(chunk, 'the chunk');
-        await new Promise<void>((resolve, reject) => {
-          output.write(bytes, (error) => (error ? reject(error) : resolve()));
-        });
-      },
-      end: async () => {
-        ended ??= end();
-        await ended;
-      },
+      write: (chunk: Uint8Array) => callback((done) => output.write(chunk, done)),
+      end: () => callback((done) => output.end(done)),
     },
     output: input,
     close: async () => {
@@ -149,4 +140,5 @@ async function dialBox(
       output.destroy();
     },
   };
+  return new PortStream(halves, options);
 }

@@ -1,3 +1,4 @@
+import { Duplex } from 'node:stream';
 import { type Span, SpanStatusCode } from '@opentelemetry/api';
 import type { ByteSource } from '../../api/index.js';
 import type { Logger } from '../../base/log.js';
@@ -80,9 +81,14 @@ export async function follow<T>(
   });
 }
 
-/** Whether an operation gave bytes that are still to be read. */
+/** Whether an operation gave bytes that are still to be read. A connection, which has two directions, is none. */
 export function isByteSource(result: unknown): result is ByteSource {
-  return typeof result === 'object' && result !== null && Symbol.asyncIterator in result;
+  return (
+    typeof result === 'object' &&
+    result !== null &&
+    Symbol.asyncIterator in result &&
+    !(result instanceof Duplex)
+  );
 }
 
 function bytesOf(result: unknown): number | undefined {

@@ -1,6 +1,6 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { PortConnection } from '../../api/index.js';
-import { carry, portStream, reset } from '../../base/carry.js';
+import { carry, reset } from '../../base/carry.js';
 import { inBackground } from '../../base/in-background.js';
 import type { Logger } from '../../base/log.js';
 import { CryoboxError, messageOf } from '../../errors.js';
@@ -85,7 +85,7 @@ export class PortListener implements HostPort {
     socket.once('close', () => gone.abort());
     const given = [gone.signal, this.#ended.signal, AbortSignal.timeout(connectTimeoutMs)];
     const carried = connect(boxId, this.guestPort, AbortSignal.any(given))
-      .then((connection) => carry(socket, portStream(connection)))
+      .then((connection) => carry(socket, connection))
       .catch((error: unknown) => {
         reset(socket);
         logger.debug('a connection to a published port ended', { box: boxId, reason: messageOf(error) });

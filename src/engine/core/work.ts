@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CryoboxError, errnoOf, isCryoboxError } from '../../errors.js';
 import { databaseFailure } from '../../store/index.js';
+import { isByteSource } from './operation.js';
 
 /**
  * `change`: what a stop in the middle could leave half done; it comes to its end, or is rolled back. `use`: all else, which
@@ -39,7 +40,7 @@ export class Work {
     try {
       const result = await running;
       // Who reads it gives it up by the same signal.
-      isStream = typeof result === 'object' && result !== null && Symbol.asyncIterator in result;
+      isStream = isByteSource(result);
       return result;
     } catch (error) {
       throw this.told(error, callers);

@@ -98,6 +98,13 @@ export function withoutSecrets(config: BoxConfig): BoxConfig {
   return { ...config, env: Object.fromEntries(kept), ownEnv };
 }
 
+/** A configuration with more variables, given by options. */
+export function withEnv(config: BoxConfig, given: Readonly<Record<string, string>> | undefined): BoxConfig {
+  if (!given) return config;
+  const { ownEnv } = withoutSecrets(config);
+  return { ...config, env: { ...config.env, ...given }, ownEnv: ownEnvOf(given, ownEnv) };
+}
+
 /** `ownEnv` of a box whose options give an environment, on top of that of another one. */
 export function ownEnvOf(
   given: Readonly<Record<string, string>> | undefined,

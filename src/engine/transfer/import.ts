@@ -15,13 +15,15 @@ import {
   type MemoryRow,
   requireLayer,
 } from '../../store/index.js';
+import { importEnvText } from '../../surface/import-env.js';
 import { roomOf } from '../core/limits.js';
 import type { MachinesContext } from '../machines/context.js';
+import { withEnv } from '../record/config.js';
 import { nameTaken, refuseTakenName } from '../record/names.js';
 import { type NewBox, newBoxRow } from '../record/new-row.js';
 import { onlyOnce } from '../record/once.js';
 import { announce } from '../record/rows.js';
-import { checkName } from '../record/validate.js';
+import { checkEnv, checkName } from '../record/validate.js';
 import { archiveMembers } from './export.js';
 import { type ImportFacts, importFacts } from './import-facts.js';
 import { adoptMemory } from './memory.js';
@@ -53,6 +55,8 @@ export async function importBox(
   options: ImportOptions,
 ): Promise<BoxRow> {
   if (options.name !== undefined) checkName(options.name);
+  checkEnv(options.env);
+  if (options.env) importEnvText(options.env);
   return await onlyOnce(ctx, tenant, options.operationId, (id) =>
     importNew(ctx, tenant, id, archive, options),
   );
@@ -80,7 +84,8 @@ async function importNew(
     signal,
     onProgress,
   });
-  const facts = importFacts(read.manifest);
+  const archived = importFacts(read.manifest);
+  const facts = { ...archived, config: withEnv(archived.config, options.env) };
   const made: LayerRow[] = [];
   try {
     const disks = await publishDisks(ctx, read, facts, made);

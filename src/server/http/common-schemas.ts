@@ -6,11 +6,15 @@ export const named = z.registry<{ id: string }>();
 /** A switch in a query string. */
 export const queryFlag = z.enum(['true', 'false']).transform((value) => value === 'true');
 
+/** What a whole number looks like in a query string. */
+export const wholeNumber = /^\d{1,15}$/;
+
 /** A whole number in a query string. */
 export const queryNumber = (min: number, max: number) =>
   z
     .string()
-    .regex(/^\d{1,15}$/, 'should be a whole number')
+    .regex(wholeNumber, 'should be a whole number')
+    .meta({ minimum: min, maximum: max })
     .transform(Number)
     .pipe(z.int().min(min).max(max));
 
@@ -42,14 +46,16 @@ export const textMap = z.record(z.string().min(1).max(1024), z.string().max(131_
 /** Body of every answer that is not 2xx. */
 export const errorBody = z
   .object({
-    error: z.object({
-      message: z.string(),
-      type: z.string(),
-      code: z.string(),
-      reason: z.string().optional(),
-      hint: z.string().optional(),
-      details: z.record(z.string(), z.unknown()).optional(),
-      request_id: z.string().optional(),
-    }),
+    error: z
+      .object({
+        message: z.string(),
+        type: z.string(),
+        code: z.string(),
+        reason: z.string().optional(),
+        hint: z.string().optional(),
+        details: z.record(z.string(), z.unknown()).optional(),
+        request_id: z.string().optional(),
+      })
+      .register(named, { id: 'ErrorDetail' }),
   })
   .register(named, { id: 'ErrorAnswer' });

@@ -152,6 +152,7 @@ export class Mount {
       ...(route.scope === 'public' ? { security: [] } : {}),
       ...(route.params ? { params: route.params } : {}),
       ...(route.query ? { querystring: route.query } : {}),
+      ...headersOf(route),
       ...(route.body && route.body !== 'bytes' ? { body: route.body } : {}),
       response: { ...(success ? { [status]: success } : {}), ...others, '4xx': errorBody, '5xx': errorBody },
     };
@@ -299,6 +300,7 @@ export class Mount {
 
   #once(key: string, call: Call, route: Route, onProgress?: OnProgress) {
     const { tenant } = call.principal;
+    const given = Object.keys(route.headers ?? {}).flatMap((name) => call.headers[name] ?? []);
     const hashed = route.body === 'bytes' ? new HashedUpload(call.upload) : undefined;
     const run = async (operationId: string): Promise<PlainAnswer> => {
       try {
@@ -312,7 +314,7 @@ export class Mount {
     };
     return this.#options.parts.idempotency.answer({
       key: { tenant, key },
-      fingerprint: fingerprintOf([route.operation, call.params, call.query, call.body]),
+      fingerprint: fingerprintOf([route.operation, call.params, call.query, call.body, ...given]),
       uploadHash: hashed && (() => hashed.digest()),
       run,
     });
@@ -356,4 +358,13 @@ export class Mount {
     const { status, body } = this.#told(error, request.id, route);
     return reply.code(status).type(jsonMedia).send(JSON.stringify(body));
   }
+}
+
+/** The headers of a route, for the description of the API: nothing checks them by it. */
+function headersOf({ headers = {}, idempotent }: Route): { readonly headers?: ZodType } {
+  const key = { 'idempotency-key': 'Names the request: made again within an hour, it gives the same answer' };
+  const known = Object.entries({ ...(idempotent ? key : {}), ...headers });
+  if (known.length === 0) return {};
+  const shape = known.map(([name, purpose]) => [name, z.string().optional().describe(purpose)]);
+  return { headers: z.object(Object.fromEntries(shape) as z.ZodRawShape) };
 }

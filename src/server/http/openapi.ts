@@ -3,8 +3,8 @@ import {
   createJsonSchemaTransformObject,
   type jsonSchemaTransform,
 } from 'fastify-type-provider-zod';
-import { octets } from '../../wire/media.js';
-import { named } from './common-schemas.js';
+import { octets, tarMedia } from '../../wire/media.js';
+import { named, wholeNumber } from './common-schemas.js';
 import type { Route } from './route.js';
 
 const schemaRegistry = named;
@@ -20,8 +20,33 @@ interface Document {
 
 interface Operation {
   readonly operationId?: string;
-  requestBody?: unknown;
-  responses?: Readonly<Record<string, unknown>>;
+  readonly parameters?: readonly { readonly in: string; schema: Schema }[];
+  requestBody?: object;
+  responses?: Readonly<Record<string, { readonly content?: Readonly<Record<string, { schema?: Schema }>> }>>;
+}
+
+interface Schema {
+  readonly type?: string;
+  readonly enum?: readonly string[];
+  readonly pattern?: string;
+  readonly [key: string]: unknown;
+}
+
+/** Media types of answers that are bytes; the others that have no schema are text. */
+const bytesMedia: readonly string[] = [octets, tarMedia];
+
+/** What an answer is that is no JSON. */
+function withoutJson(media: string): Schema {
+  return { type: 'string', ...(bytesMedia.includes(media) ? { format: 'binary' } : {}) };
+}
+
+/** A value of the query as what it stands for: it is text on its way, and our schemas say which. */
+function parameterSchema(schema: Schema): Schema {
+  const { type: _type, pattern, enum: values, ...rest } = schema;
+  if (pattern === wholeNumber.source) return { type: 'integer', ...rest };
+  if (values?.length === 2 && values.includes('true') && values.includes('false'))
+    return { type: 'boolean', ...rest };
+  return schema;
 }
 
 /** A body of any length. */
@@ -44,6 +69,15 @@ export function completeDocument(routes: readonly Route[]): typeof transformObje
         const route = known.get((operation.operationId ?? '').replace(/-head$/, ''));
         if (!route) continue;
         if (route.body === 'bytes') operation.requestBody = upload;
+        // No body stands for an empty object.
+        else if (route.body?.safeParse({}).success)
+          operation.requestBody = { ...operation.requestBody, required: false };
+        for (const it of operation.parameters ?? []) it.schema = parameterSchema(it.schema);
+        for (const { content = {} } of Object.values(operation.responses ?? {})) {
+          for (const [media, answer] of Object.entries(content)) {
+            if (Object.keys(answer.schema ?? {}).length === 0) answer.schema = withoutJson(media);
+          }
+        }
         const { status, body } = route.answer;
         if (body === undefined)
           operation.responses = { [status]: { description: 'Done' }, ...operation.responses };

@@ -6,23 +6,17 @@ import type { Outbox } from './outbox.js';
 /** Text message that ends one direction, as a FIN does. */
 const eof = 'eof';
 
-/**
- * Passes on what the client sends, until it says that this was all. Once the program in the box takes no more, the rest
- * is dropped: its answer is still wanted.
- */
+/** Passes on what the client sends, until it says that this was all, or the program in the box takes no more. */
 async function fromClient(inbox: Inbox, { input }: PortConnection): Promise<void> {
-  let taken = true;
   for (let message = await inbox.next(); message?.binary; message = await inbox.next()) {
-    if (taken) taken = await succeeds(input.write(message.bytes));
+    await input.write(message.bytes);
   }
-  if (taken) await succeeds(input.end());
+  await input.end();
 }
 
-async function succeeds(task: Promise<void>): Promise<boolean> {
-  return await task.then(
-    () => true,
-    () => false,
-  );
+/** Takes and drops what the client sends, until it says that this was all. */
+async function drop(inbox: Inbox): Promise<void> {
+  for (let message = await inbox.next(); message?.binary; message = await inbox.next());
 }
 
 async function toClient(outbox: Outbox, connection: PortConnection): Promise<void> {
@@ -30,17 +24,22 @@ async function toClient(outbox: Outbox, connection: PortConnection): Promise<voi
   await outbox.text({ type: eof });
 }
 
-/** Carries a TCP connection over a WebSocket, until both directions have ended or the client leaves. */
+/**
+ * Carries a TCP connection over a WebSocket, until both directions have ended or the client leaves. Once the program in
+ * the box takes no more, the rest is dropped: its answer is still wanted. After that the client is told.
+ */
 export async function streamPort(outbox: Outbox, inbox: Inbox, connection: PortConnection): Promise<void> {
   const input = fromClient(inbox, connection);
+  const dropping = input.catch(() => drop(inbox));
+  dropping.catch(() => undefined);
   try {
-    await Promise.race([Promise.all([input, toClient(outbox, connection)]), outbox.closed]);
+    const both = toClient(outbox, connection).then(() => input);
+    await Promise.race([both, outbox.closed]);
     outbox.close(1000);
   } catch (error) {
     await sendError(outbox, error);
     outbox.close(1011);
   } finally {
-    input.catch(() => undefined);
     await connection.close().catch(() => undefined);
   }
 }

@@ -77,6 +77,8 @@ interface RouteFacts<Params, Query, Body> {
   readonly scope: Scope | null | 'public';
   readonly params?: ZodType<Params>;
   readonly query?: ZodType<Query>;
+  /** Headers it knows, by name in lower case, and what they are for; a repeated request must have the same. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** A schema, or `bytes` for a stream of any length. Absent: no body is read. */
   readonly body?: ZodType<Body> | 'bytes';
   /**

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Box } from '../../api/index.js';
-import { carry, portStream } from '../../base/carry.js';
+import { carry } from '../../base/carry.js';
 import { Cuts } from '../../base/cuts.js';
 import type { Logger } from '../../base/log.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../../errors.js';
@@ -240,7 +240,7 @@ export class Tunnels {
       .then(
         (connection) => {
           socket.write('HTTP/1.1 200 Connection established\r\n\r\n');
-          return carry(socket, portStream(connection), head);
+          return carry(socket, connection, head);
         },
         () => refuse(socket, '502 Bad Gateway'),
       )

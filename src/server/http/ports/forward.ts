@@ -8,7 +8,8 @@ import {
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { connect as connectTls } from 'node:tls';
-import { carry, portStream, reset } from '../../../base/carry.js';
+import { carry, reset } from '../../../base/carry.js';
+import { PortStream } from '../../../base/port-stream.js';
 import { CryoboxError } from '../../../errors.js';
 import { withoutToken } from './access.js';
 import type { PortTarget } from './dialect.js';
@@ -36,7 +37,8 @@ function pathOf(url: string): string {
 }
 
 async function connected({ target, signal }: Forwarded): Promise<Duplex> {
-  const plain = portStream(await target.connect(signal));
+  const plain = await target.connect(signal);
+  if (plain instanceof PortStream) plain.dropUntaken();
   // Whoever uses it hears of an error by what it reads.
   plain.on('error', () => undefined);
   if (!target.tls) return plain;

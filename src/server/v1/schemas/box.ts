@@ -160,6 +160,8 @@ export const boxBody = z
     cpus: z.int(),
     memory_mib: z.int(),
     disk_size_gb: z.int(),
+    env: z.record(z.string(), z.string()),
+    missing_env: z.array(z.string()),
     labels: z.record(z.string(), z.string()),
     tty: z.boolean(),
     exit_code: z.int().nullable(),

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { guestPath, named, openQuery, queryFlag } from '../../http/common-schemas.js';
+import { guestPath, named, openQuery, queryFlag, queryNumber } from '../../http/common-schemas.js';
 
 /**
  * Query of `PUT {p}/boxes/{id}/files`. `source_is_dir`: whether the tar was made of a directory; its files then go into
@@ -22,13 +22,9 @@ export const packQuery = openQuery({
 /** Query of what reads one path. */
 export const pathQuery = z.strictObject({ path: guestPath });
 
-/** A number of a user or group. */
-const ownerId = z.int().min(0).max(0xffff_fffe);
-const ownerDigits = z
-  .string()
-  .regex(/^\d{1,10}$/, 'should be a number')
-  .transform(Number)
-  .pipe(ownerId);
+/** The largest number of a user or group. */
+const maxOwnerId = 0xffff_fffe;
+const ownerId = z.int().min(0).max(maxOwnerId);
 
 const bothOrNone = (it: { uid?: number | undefined; gid?: number | undefined }): boolean =>
   (it.uid === undefined) === (it.gid === undefined);
@@ -42,8 +38,8 @@ export const writeQuery = z
       .regex(/^[0-7]{3,4}$/, 'should be octal digits such as 644')
       .transform((digits) => Number.parseInt(digits, 8))
       .optional(),
-    uid: ownerDigits.optional(),
-    gid: ownerDigits.optional(),
+    uid: queryNumber(0, maxOwnerId).optional(),
+    gid: queryNumber(0, maxOwnerId).optional(),
   })
   .refine(bothOrNone, 'uid and gid belong together');
 
