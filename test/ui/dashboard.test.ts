@@ -154,6 +154,12 @@ describe('the dashboard', () => {
     await page.getByRole('button', { name: 'Roll back: snapshot good' }).waitFor();
     await stage.picture(page, 'tree');
     expect(await barriers()).toEqual([]);
+    await page.getByRole('button', { name: 'Compare: snapshot good' }).click();
+    await page.getByRole('button', { name: 'Its image' }).click();
+    const changes = page.getByRole('dialog', { name: 'From the image to good' });
+    await changes.getByRole('cell', { name: 'added' }).first().waitFor();
+    expect(await barriers()).toEqual([]);
+    await changes.getByRole('button', { name: 'Close' }).click();
     await page.locator('.tree .tree').getByRole('link', { name: 'demo' }).click();
     await page.getByRole('heading', { name: 'demo' }).waitFor();
   });

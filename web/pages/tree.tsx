@@ -6,6 +6,7 @@ import { age, bytes } from '../lib/format.ts';
 import { linkTo } from '../lib/route.ts';
 import { type Branch, branchesOf, type TreeNodeJson } from '../lib/tree.ts';
 import { Confirm } from '../parts/dialog.tsx';
+import { type Compared, DiffDialog, hasDisk } from '../parts/diff.tsx';
 import { ErrorBox } from '../parts/errors.tsx';
 import { Status } from '../parts/status.tsx';
 
@@ -83,6 +84,8 @@ function pathOf(node: TreeNodeJson): string {
 /** All states, each below what it descends from. */
 export function TreePage() {
   const [asked, setAsked] = useState<{ operation: NodeOperation; node: TreeNodeJson } | undefined>(undefined);
+  const [from, setFrom] = useState<TreeNodeJson | undefined>(undefined);
+  const [compared, setCompared] = useState<Compared | undefined>(undefined);
   const action = useAction();
   const tree = useLoaded((signal) => askJson<{ nodes: TreeNodeJson[] }>('/tree', { signal }), []);
   useEffect(() => {
@@ -104,6 +107,10 @@ export function TreePage() {
   };
   const choose = (operation: NodeOperation, node: TreeNodeJson) =>
     operation.loses === undefined ? act(operation, node) : setAsked({ operation, node });
+  const compare = (node: TreeNodeJson) => {
+    if (from) setCompared({ from, to: node });
+    setFrom(from ? undefined : node);
+  };
   const branches = branchesOf(tree.value?.nodes ?? []);
   return (
     <>
@@ -113,7 +120,31 @@ export function TreePage() {
       </div>
       <ErrorBox error={action.error} onClose={action.clear} />
       <ErrorBox error={tree.error} />
-      <Branches branches={branches} action={action} onChoose={choose} />
+      {from ? (
+        <div class="toolbar" role="status">
+          <span>Compare {titleOf(from)} with which state?</span>
+          <button
+            type="button"
+            onClick={() => {
+              setCompared({ from: undefined, to: from });
+              setFrom(undefined);
+            }}
+          >
+            Its image
+          </button>
+          <button type="button" onClick={() => setFrom(undefined)}>
+            None
+          </button>
+        </div>
+      ) : null}
+      <Branches branches={branches} action={action} onChoose={choose} from={from} onCompare={compare} />
+      {compared ? (
+        <DiffDialog
+          compared={compared}
+          title={`From ${compared.from ? titleOf(compared.from) : 'the image'} to ${titleOf(compared.to)}`}
+          onClose={() => setCompared(undefined)}
+        />
+      ) : null}
       {asked ? (
         <Confirm
           title={`${asked.operation.title}: ${titleOf(asked.node)}?`}
@@ -131,9 +162,13 @@ interface BranchesProps {
   readonly branches: readonly Branch[];
   readonly action: Action;
   readonly onChoose: (operation: NodeOperation, node: TreeNodeJson) => unknown;
+  /** What was chosen to be compared with another one. */
+  readonly from: TreeNodeJson | undefined;
+  readonly onCompare: (node: TreeNodeJson) => unknown;
 }
 
-function Branches({ branches, action, onChoose }: BranchesProps) {
+function Branches({ branches, ...rest }: BranchesProps) {
+  const { action, onChoose, from, onCompare } = rest;
   if (branches.length === 0) return null;
   return (
     <ul class="tree">
@@ -165,8 +200,18 @@ function Branches({ branches, action, onChoose }: BranchesProps) {
                   {operation.title}
                 </button>
               ))}
+            {hasDisk(node) && node !== from ? (
+              <button
+                type="button"
+                disabled={action.busy}
+                aria-label={`Compare: ${node.kind} ${titleOf(node)}`}
+                onClick={() => onCompare(node)}
+              >
+                {from ? 'Compare with this' : 'Compare'}
+              </button>
+            ) : null}
           </div>
-          <Branches branches={children} action={action} onChoose={onChoose} />
+          <Branches branches={children} {...rest} />
         </li>
       ))}
     </ul>
