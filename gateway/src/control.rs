@@ -42,6 +42,11 @@ impl Control {
         })
     }
 
+    /// What whoever speaks for this gateway has to know.
+    pub fn token(&self) -> &[u8] {
+        &self.token
+    }
+
     /// The listener first, then the clients.
     pub fn interests(&self, fds: &mut Vec<PollFd>) {
         fds.push(PollFd {

@@ -2,12 +2,15 @@
 
 use crate::json::Value;
 use crate::object;
+use crate::rules::normal_name;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Different refusals that are kept; the same one again is counted.
 const KEPT: usize = 256;
+/// Why the process that puts secrets in refuses.
+const ELSEWHERE: [&str; 3] = ["secret_host", "host", "certificate"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
@@ -99,6 +102,23 @@ impl Told {
             self.kept.pop_front();
         }
         self.kept.push_back(denial);
+    }
+
+    /// Notes what the process that puts secrets in has refused.
+    pub fn refused_elsewhere(&mut self, request: &Value) -> Result<Value, String> {
+        let text = |name: &str| request.get(name).and_then(Value::as_bytes).unwrap_or(b"");
+        let reason = ELSEWHERE
+            .iter()
+            .find(|reason| reason.as_bytes() == text("reason"));
+        let port = request.get("port").and_then(Value::as_int).unwrap_or(0);
+        self.refused(Refused {
+            reason: reason.ok_or("there is no such reason")?,
+            protocol: "tcp",
+            name: normal_name(text("name")),
+            address: None,
+            port: u16::try_from(port).map_err(|_| "there is no such port")?,
+        });
+        Ok(object! {})
     }
 
     /// Counters, and the refusals after a number, oldest first.

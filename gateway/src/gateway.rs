@@ -38,6 +38,8 @@ pub struct Shared {
     pub floor: Floor,
     pub pins: Pins,
     pub told: Told,
+    /// What the process that puts secrets in knows the box by.
+    pub token: Vec<u8>,
     /// Milliseconds since the start.
     pub now: u64,
 }
@@ -71,6 +73,7 @@ impl Gateway {
                 floor: Floor::default(),
                 pins: Pins::default(),
                 told: Told::default(),
+                token: control.token().to_vec(),
                 now: 0,
             },
             control,
@@ -407,6 +410,7 @@ impl Gateway {
                     let after = request.get("after").and_then(Value::as_int).unwrap_or(0);
                     Ok(shared.told.to_json(after.max(0) as u64, streams.len()))
                 }
+                Some(b"refused") => shared.told.refused_elsewhere(request),
                 _ => Err("there is no such op".to_string()),
             },
         );

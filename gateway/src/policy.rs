@@ -5,8 +5,8 @@ use crate::rules::{Rule, Target};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// Most rules of a policy, both lists together.
-pub const MAX_RULES: usize = 512;
+/// Most rules of a policy: both lists, and hosts of secrets.
+pub const MAX_RULES: usize = 1024;
 /// Addresses whose names are remembered; the oldest is forgotten first.
 const MAX_PINS: usize = 4096;
 /// Names of one address that are remembered.
@@ -35,6 +35,8 @@ pub struct Policy {
     pub enabled: bool,
     allow: Vec<Rule>,
     deny: Vec<Rule>,
+    /// Hosts of the box's secrets, each with its ports.
+    intercept: Vec<Rule>,
     /// Whether what neither list names is reached.
     pub open: bool,
     private: Private,
@@ -49,13 +51,14 @@ impl Policy {
             enabled: false,
             allow: Vec::new(),
             deny: Vec::new(),
+            intercept: Vec::new(),
             open: false,
             private: Private::Deny,
             resolvers: Vec::new(),
         }
     }
 
-    /// `{mode, allow, deny, otherwise, private, resolvers}`, all of it.
+    /// `{mode, allow, deny, intercept, otherwise, private, resolvers}`; without `intercept` there is none.
     pub fn parse(value: &Value) -> Result<Policy, String> {
         let choice = |name: &str, choices: &[&str]| -> Result<usize, String> {
             let given = value.get(name).and_then(Value::as_bytes).unwrap_or(b"");
@@ -77,6 +80,13 @@ impl Policy {
         if !deny.iter().all(Rule::is_address) {
             return Err("deny should hold addresses and ranges".to_string());
         }
+        let intercept = match value.get("intercept") {
+            Some(_) => rules("intercept")?,
+            None => Vec::new(),
+        };
+        if intercept.len() > MAX_RULES || intercept.iter().any(Rule::is_address) {
+            return Err(format!("intercept should be at most {} names", MAX_RULES));
+        }
         let resolvers = texts(value, "resolvers")?
             .iter()
             .map(|text| {
@@ -88,6 +98,7 @@ impl Policy {
             enabled: choice("mode", &["disabled", "enabled"])? == 1,
             allow,
             deny,
+            intercept,
             open: choice("otherwise", &["refuse", "allow"])? == 1,
             private: [Private::Allow, Private::Listed, Private::Deny]
                 [choice("private", &["allow", "listed", "deny"])?],
@@ -106,6 +117,18 @@ impl Policy {
         self.allow
             .iter()
             .any(|rule| rule.takes_name(name) && port.map_or(true, |port| rule.takes_port(port)))
+    }
+
+    /// Whether a port is one at which a secret may be used.
+    pub fn intercepts_port(&self, port: u16) -> bool {
+        self.intercept.iter().any(|rule| rule.takes_port(port))
+    }
+
+    /// Whether a name is a secret's host at this port.
+    pub fn intercepts(&self, name: &str, port: u16) -> bool {
+        self.intercept
+            .iter()
+            .any(|rule| rule.takes_port(port) && rule.takes_name(name))
     }
 
     /// The names that are listed whole.

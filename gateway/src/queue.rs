@@ -40,6 +40,16 @@ impl Queue {
         }
     }
 
+    /// The first message, which has its length in two bytes in front (RFC 1035, section 4.2.2), once it is whole.
+    pub fn take_message(&mut self) -> Option<Vec<u8>> {
+        let bytes = self.as_slice();
+        let head = bytes.get(..2)?;
+        let length = usize::from(u16::from_be_bytes([head[0], head[1]]));
+        let message = bytes.get(2..2 + length)?.to_vec();
+        self.consume(2 + length);
+        Some(message)
+    }
+
     /// All that is there.
     pub fn take(&mut self) -> Vec<u8> {
         let taken = self.as_slice().to_vec();

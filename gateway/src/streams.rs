@@ -1,12 +1,13 @@
 //! The guest's TCP connections and the host's sockets that they go to.
 
-use crate::denials::Refused;
 use crate::gateway::Shared;
+use crate::handover::{self, Seen};
 use crate::http::Refusal;
 use crate::packet::{self, Packet, Route, Segment, ACK, DNS, RST, SYN};
 use crate::peek::Inspector;
 use crate::policy::Verdict;
 use crate::queue::Queue;
+use crate::replies::{answer_reset, refuse, send, with_ports};
 use crate::sys::{self, PollFd, POLLIN, POLLOUT};
 use crate::tcp::Tcp;
 use crate::wire::is_for_later;
@@ -40,6 +41,8 @@ pub struct Key {
 }
 
 enum Host {
+    /// Nobody yet: whom the connection is for decides where it goes.
+    Undecided,
     Dialing(TcpStream, u64),
     Open(TcpStream),
     /// The box's name server: questions that came, and how many wait.
@@ -55,6 +58,10 @@ struct Stream {
     /// The name that the connection turned out to be for.
     name: Option<String>,
     to_host: Queue,
+    /// First bytes, while it is not clear whether the connection is to a secret's host.
+    peeked: Option<Vec<u8>>,
+    /// Whether the process that puts secrets in has it.
+    handed_over: bool,
     host_ended: bool,
     shut: bool,
 }
@@ -170,13 +177,14 @@ impl Streams {
         if !self.take_token(shared.now) {
             return Err(Some("limit_rate"));
         }
+        let policy = &shared.policy;
+        let peeks = !is_names && policy.intercepts_port(key.port);
+        let is_secret = |name: &str| policy.intercepts(name, key.port);
+        let is_secrets = peeks && shared.pins.any(key.address, is_secret);
         let host = match is_names {
             true => Host::Names(Queue::default(), 0),
-            false => {
-                let to = SocketAddrV4::new(key.address, key.port);
-                let socket = sys::start_connect(to).map_err(|_| None)?;
-                Host::Dialing(socket, shared.now + DIAL_MS)
-            }
+            false if is_secrets => Host::Undecided,
+            false => dial(key, shared.now).map_err(|_| None)?,
         };
         let by_name = verdict == Verdict::ByName;
         Ok(Stream {
@@ -186,6 +194,8 @@ impl Streams {
             by_name,
             name: None,
             to_host: Queue::default(),
+            peeked: peeks.then(Vec::new),
+            handed_over: false,
             host_ended: false,
             shut: false,
         })
@@ -213,7 +223,7 @@ impl Streams {
                     let events = if reads { POLLIN } else { 0 } | if writes { POLLOUT } else { 0 };
                     (socket.as_raw_fd(), events)
                 }
-                Host::Names(..) => continue,
+                Host::Names(..) | Host::Undecided => continue,
             };
             // One without a wish is left out: its end would be told again and again.
             if events != 0 {
@@ -323,7 +333,10 @@ impl Streams {
                     .policy
                     .tcp(key.address, key.port, &shared.floor, &shared.pins),
             };
+            let was_secret = stream.handed_over
+                && !matches!(&stream.name, Some(name) if shared.policy.intercepts(name, key.port));
             let reason = match (verdict, &stream.name) {
+                (Verdict::Allow | Verdict::ByName, _) if was_secret => "secret_host",
                 (Verdict::Allow, _) => continue,
                 (Verdict::Refuse(reason), _) => reason,
                 (Verdict::ByName, Some(name))
@@ -432,6 +445,51 @@ impl Stream {
     }
 
     fn inspect(&mut self, shared: &Shared, key: Key, bytes: Vec<u8>) -> Result<(), End> {
+        let bytes = match self.peek(shared, key, bytes)? {
+            Some(bytes) => bytes,
+            None => return Ok(()),
+        };
+        self.judge(shared, key, bytes)?;
+        if let Host::Undecided = self.host {
+            if self.to_host.is_empty() && self.tcp.guest_has_ended() {
+                return Err(End::Broken);
+            }
+            self.host = dial(key, shared.now).map_err(|_| End::Broken)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes to be judged as those of any connection; None: it is not clear yet, or somebody else has them.
+    fn peek(&mut self, shared: &Shared, key: Key, bytes: Vec<u8>) -> Result<Option<Vec<u8>>, End> {
+        let mut held = match self.peeked.take() {
+            Some(held) => held,
+            None => return Ok(Some(bytes)),
+        };
+        held.extend(bytes);
+        let name = match handover::secret_host(shared, key, &held, self.by_name) {
+            Seen::Partial if !self.tcp.guest_has_ended() => {
+                self.peeked = Some(held);
+                return Ok(None);
+            }
+            Seen::Name(name) => name,
+            _ => return Ok(Some(held)),
+        };
+        let (socket, line) = handover::connect(&shared.token, &name, key).map_err(|_| {
+            End::Refused(Refusal {
+                reason: "interceptor_unavailable",
+                name: Some(name.clone()),
+            })
+        })?;
+        self.host = Host::Open(socket);
+        self.to_host.push(&line);
+        self.to_host.push(&held);
+        self.inspector = None;
+        self.name = Some(name);
+        self.handed_over = true;
+        Ok(None)
+    }
+
+    fn judge(&mut self, shared: &Shared, key: Key, bytes: Vec<u8>) -> Result<(), End> {
         let inspector = match &mut self.inspector {
             Some(inspector) => inspector,
             None => {
@@ -518,16 +576,10 @@ impl Stream {
         };
         input.push(&self.tcp.take_received());
         while *waiting < MAX_QUESTIONS {
-            let bytes = input.as_slice();
-            let length = match bytes.get(..2) {
-                Some(head) => usize::from(u16::from_be_bytes([head[0], head[1]])),
+            let message = match input.take_message() {
+                Some(message) => message,
                 None => break,
             };
-            let message = match bytes.get(2..2 + length) {
-                Some(message) => message.to_vec(),
-                None => break,
-            };
-            input.consume(2 + length);
             *waiting += 1;
             wanted.questions.push((key, message));
         }
@@ -538,45 +590,7 @@ impl Stream {
     }
 }
 
-fn with_ports<'a>(key: Key, segment: &Segment<'a>) -> Segment<'a> {
-    Segment {
-        source_port: key.port,
-        destination_port: key.guest_port,
-        payload: segment.payload,
-        ..*segment
-    }
-}
-
-fn send(shared: &mut Shared, key: Key, segment: &Segment) {
-    let route = Route::from(key.address, shared.guest_mac);
-    shared.wire.send(&route.tcp(&with_ports(key, segment)));
-}
-
-/// Says that there is no such connection (RFC 9293, section 3.5.2).
-fn answer_reset(shared: &mut Shared, key: Key, segment: &Segment) {
-    let length = segment.payload.len() as u32 + u32::from(segment.flags & SYN != 0);
-    let length = length + u32::from(segment.flags & packet::FIN != 0);
-    let reset = match segment.flags & ACK {
-        0 => Segment {
-            ack: segment.seq.wrapping_add(length),
-            flags: RST | ACK,
-            ..Segment::default()
-        },
-        _ => Segment {
-            seq: segment.ack,
-            flags: RST,
-            ..Segment::default()
-        },
-    };
-    send(shared, key, &reset);
-}
-
-fn refuse(shared: &mut Shared, key: Key, reason: &'static str, name: Option<String>) {
-    shared.told.refused(Refused {
-        reason,
-        protocol: "tcp",
-        name,
-        address: Some(key.address),
-        port: key.port,
-    });
+fn dial(key: Key, now: u64) -> io::Result<Host> {
+    let socket = sys::start_connect(SocketAddrV4::new(key.address, key.port))?;
+    Ok(Host::Dialing(socket, now + DIAL_MS))
 }

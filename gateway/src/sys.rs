@@ -9,6 +9,7 @@ use std::os::unix::io::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 pub const POLLIN: i16 = 1;
 pub const POLLOUT: i16 = 4;
 
+const AF_UNIX: c_int = 1;
 const AF_INET: c_int = 2;
 const SOCK_STREAM: c_int = 1;
 const SOCK_NONBLOCK: c_int = 0o4000;
@@ -35,6 +36,13 @@ struct SockAddrIn {
     port: [u8; 2],
     address: [u8; 4],
     zero: [u8; 8],
+}
+
+/// `struct sockaddr_un`.
+#[repr(C)]
+struct SockAddrUn {
+    family: u16,
+    path: [u8; 108],
 }
 
 /// `struct ifaddrs` of getifaddrs(3), up to `ifa_addr`.
@@ -98,6 +106,27 @@ pub fn start_connect(to: SocketAddrV4) -> io::Result<TcpStream> {
         Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
         _ => Ok(TcpStream::from(owned)),
     }
+}
+
+/// Connects to a unix socket, without waiting where its queue is full. Reads, writes and ends are those of any stream.
+pub fn connect_unix(path: &str) -> io::Result<TcpStream> {
+    // SAFETY: plain system calls; the descriptor is owned from here on.
+    let fd = check(unsafe { socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) })?;
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut address = SockAddrUn {
+        family: AF_UNIX as u16,
+        path: [0; 108],
+    };
+    // The last byte stays zero.
+    let room = address.path.len() - 1;
+    if path.len() > room {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    address.path[..path.len()].copy_from_slice(path.as_bytes());
+    let pointer = &address as *const SockAddrUn as *const c_void;
+    let length = std::mem::size_of::<SockAddrUn>() as c_uint;
+    check(unsafe { connect(owned.as_raw_fd(), pointer, length) })?;
+    Ok(TcpStream::from(owned))
 }
 
 /// Makes closing the socket reset its connection, so that the server learns that it was not ended in order.

@@ -1,6 +1,7 @@
 import type { ProgressOptions, RepeatableOptions } from './common.js';
 import type { PublishOptions } from './ports.js';
 import type { PreviewAccess } from './previews.js';
+import type { SecretOptions } from './secrets.js';
 
 /** Limits and defaults of a box's shape. */
 export const boxLimits = {
@@ -20,6 +21,7 @@ export const boxLimits = {
   diskOperationsPerSecond: { min: 10, max: 1_000_000_000 },
   /** Rules of each list of a box's network. */
   networkRules: 256,
+  secrets: 32,
   labelLength: 1024,
   /** Boxes of one answer that is asked for in pages. */
   listed: 1000,
@@ -183,6 +185,11 @@ export interface CreateOptions extends ProgressOptions, RepeatableOptions {
   readonly network?: NetworkOptions;
   /** @default none: as fast as the host's disk is */
   readonly diskLimits?: DiskLimits;
+  /**
+   * Secrets that the box uses and never has, at most 32, by the names of the environment variables that hold their
+   * placeholders (docs/networking.md). A box made from a template has those that are given here only.
+   */
+  readonly secrets?: Readonly<Record<string, SecretOptions>>;
   readonly capabilities?: CapabilityOptions;
   /** At most 4. Mounted whenever the box runs; `conflict` while another box that runs or is paused has one of them. */
   readonly volumes?: readonly VolumeMount[];

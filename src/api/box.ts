@@ -23,6 +23,7 @@ import type { Files } from './files.js';
 import type { BoxActivity, BoxStatus } from './operations.js';
 import type { BoxPorts, PublishedPort } from './ports.js';
 import type { BoxPreviews, PreviewAccess } from './previews.js';
+import type { BoxSecrets } from './secrets.js';
 import type { CloneOptions, ExportOptions, Snapshots } from './snapshots.js';
 
 /** The main command of a box: the execution {@link mainExecution} of a box that runs. */
@@ -220,6 +221,8 @@ export interface Box extends AsyncDisposable {
   readonly network: BoxNetwork;
   readonly ports: BoxPorts;
   readonly previews: BoxPreviews;
+  /** Secrets that it uses and never has. */
+  readonly secrets: BoxSecrets;
   /** The box as it is now; `not_found` when it was removed. */
   info(options?: CallOptions): Promise<BoxInfo>;
   /** What it uses and has done. */

@@ -11,5 +11,6 @@ export * from './operations.js';
 export * from './ports.js';
 export * from './previews.js';
 export * from './runtime.js';
+export * from './secrets.js';
 export * from './snapshots.js';
 export * from './tree.js';

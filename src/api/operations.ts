@@ -81,6 +81,7 @@ export const operations = {
   network: { from: any, exclusive: false },
   'network.update': { from: any, exclusive: true },
   'ports.change': { from: any, exclusive: true },
+  'secrets.change': { from: any, exclusive: true },
   'snapshot.create': {
     from: ['configured', 'stopped', 'running', 'paused'],
     exclusive: true,

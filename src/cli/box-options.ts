@@ -1,6 +1,7 @@
 import type { CreateOptions, DiskLimits, NetworkOptions } from '../api/index.js';
 import { CryoboxError } from '../errors.js';
 import { parseEnvFile } from './env-file.js';
+import { parseSecret, secretOptions } from './secret-values.js';
 import { commandLine, flag, many, refuseOptionWord, text, value } from './specs.js';
 import {
   oneOf,
@@ -56,6 +57,11 @@ export const boxOptionSpecs = {
     '-p, --publish <[[ip:]port:]port>',
     'has a port of this host, on 127.0.0.1, lead to one of the box',
     parsePublish,
+  ),
+  secret: many(
+    '--secret <NAME[=FILE]@host,...>',
+    'has requests to these hosts get what FILE holds, or our variable NAME; the box gets a placeholder',
+    parseSecret,
   ),
   volume: many('-v, --volume <name:path[:ro]>', 'mounts a volume', parseVolume),
   mount: many(
@@ -147,6 +153,7 @@ export function toCreateOptions(image: string | undefined, options: BoxOptionVal
     diskLimits: toDiskLimits(options),
     volumes: volumes.length === 0 ? undefined : volumes,
     ports: options.publish.length === 0 ? undefined : options.publish,
+    secrets: secretOptions(options.secret),
     capabilities: capabilities(options.capAdd, options.capDrop),
     autoStop: options.autoStop,
     autoStopAction: options.autoStopAction,

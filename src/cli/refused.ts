@@ -128,6 +128,5 @@ export const refusedCommands: readonly Command[] = [
   ),
   refusedCommand('load', 'Use `cryobox images import FILE`.'),
   refusedCommand('history', 'Use `cryobox images inspect IMAGE`.'),
-  refusedCommand('secret', 'Give it as a variable of one command: `cryobox exec -e NAME BOX COMMAND`.'),
   refusedCommand('plugin', 'There are no plugins.'),
 ];

@@ -24,6 +24,7 @@ import { Limits } from './core/limits.js';
 import { type HomeLock, lockHome } from './core/lock.js';
 import { Previews } from './core/previews.js';
 import { PublishedPorts } from './core/published-ports.js';
+import { Vault } from './core/vault.js';
 import { Work } from './core/work.js';
 import { followedRuntime } from './followed.js';
 import { ImageStore } from './images/store.js';
@@ -35,6 +36,7 @@ import { Scratch } from './layers/scratch.js';
 import { Flattener } from './machines/flattener.js';
 import { Goldens } from './machines/golden.js';
 import { HotMachines, hotSizeOf } from './machines/hot.js';
+import { Interception } from './machines/interception.js';
 import { LiveBoxes } from './machines/live.js';
 import { PageServers } from './machines/page-servers.js';
 import { PartsByArchitecture } from './machines/parts.js';
@@ -204,6 +206,8 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
         ctx.work.run('use', (signal) => openPort(ctx, boxId, port, { signal }), gone),
     }),
     previews: new Previews(needs),
+    vault: new Vault(paths),
+    interception: new Interception({ paths, logger }),
     merger: new MemoryMerger(() => ctx),
     boxLocks: new KeyedMutex(),
     gc: new GarbageCollector({

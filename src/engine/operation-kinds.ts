@@ -94,4 +94,5 @@ export const kindsOfBox: Kinds<Box> = {
   network: { info: 'use', update: 'change', setInbound: 'change' },
   ports: { list: 'use', publish: 'change', unpublish: 'change' },
   previews: { list: 'use', create: 'change', remove: 'change' },
+  secrets: { list: 'use', set: 'change', remove: 'change' },
 };

@@ -130,6 +130,15 @@ export class Gateway implements GatewayIdentity {
     return await this.#ask({ op: 'info', after });
   }
 
+  /** Notes what was refused on its behalf. Throws `machine_failed`. */
+  async refused(what: {
+    readonly reason: string;
+    readonly name: string;
+    readonly port: number;
+  }): Promise<void> {
+    await this.#ask({ op: 'refused', ...what });
+  }
+
   /** Ends it at once: nothing leaves the box until there is another one. */
   async kill(): Promise<void> {
     await killProcess(this.process);

@@ -1,3 +1,9 @@
 export { Gateway, type GatewayIdentity } from './gateway.js';
-export { type NetworkConfig, needsGateway, normalNetwork } from './rules.js';
-export { type GatewayPolicy, policyOf } from './settings.js';
+export {
+  type NetworkConfig,
+  needsGateway,
+  normalNetwork,
+  normalSecretHosts,
+  secretRules,
+} from './rules.js';
+export { type GatewayPolicy, policyOf, rootsOf } from './settings.js';

@@ -10,7 +10,29 @@ const labelPattern = /^[a-z0-9_-]{1,63}$/;
 const invalid = (message: string): CryoboxError => new CryoboxError('invalid_argument', message);
 
 /** What of a box's network is stored: everything said, and rules as the gateway reads them. */
-export type NetworkConfig = Required<NetworkOptions>;
+export type NetworkConfig = Required<NetworkOptions> & {
+  /** Hosts of the box's secrets, with ports; absent: none. They are kept with the secrets. */
+  readonly intercept?: readonly string[];
+};
+
+/** At which port a host of a secret is reached that names none: that of https. */
+const secretPort = 443;
+
+/** Hosts of a secret in one form. Throws `invalid_argument` naming the host. */
+export function normalSecretHosts(where: string, hosts: readonly string[]): readonly string[] {
+  const normal = hosts.map((host, index) => {
+    const rule = normalRule(where, host, index);
+    const [name = ''] = rule.split(':');
+    if (name !== '*' && normalRange(name) === undefined) return rule;
+    throw invalid(`${where}[${index}] is ${JSON.stringify(host)}, expected a host name or *.suffix`);
+  });
+  return [...new Set(normal)];
+}
+
+/** Hosts of secrets as rules of a gateway: each with its ports. */
+export function secretRules(hosts: readonly string[]): readonly string[] {
+  return [...new Set(hosts.map((host) => (host.includes(':') ? host : `${host}:${secretPort}`)))];
+}
 
 /**
  * Network options with their defaults, and with rules in one form: lower case, A-labels, no dot at the end, each once.
@@ -19,25 +41,24 @@ export type NetworkConfig = Required<NetworkOptions>;
 export function normalNetwork(options: NetworkOptions = {}): NetworkConfig {
   return {
     outbound: options.outbound ?? 'enabled',
-    allowNet: normalRules('allowNet', options.allowNet ?? []),
-    denyNet: normalRules('denyNet', options.denyNet ?? []),
+    allowNet: normalRules('network.allowNet', options.allowNet ?? []),
+    denyNet: normalRules('network.denyNet', options.denyNet ?? []),
   };
 }
 
-function normalRules(field: 'allowNet' | 'denyNet', rules: readonly string[]): readonly string[] {
-  if (!Array.isArray(rules)) throw invalid(`network.${field} must be a list`);
+function normalRules(field: string, rules: readonly string[]): readonly string[] {
+  if (!Array.isArray(rules)) throw invalid(`${field} must be a list`);
   if (rules.length > boxLimits.networkRules) {
-    throw invalid(
-      `network.${field} has ${rules.length} rules, at most ${boxLimits.networkRules} are possible`,
-    );
+    throw invalid(`${field} has ${rules.length} rules, at most ${boxLimits.networkRules} are possible`);
   }
   return [...new Set(rules.map((rule, index) => normalRule(field, rule, index)))];
 }
 
-function normalRule(field: 'allowNet' | 'denyNet', rule: unknown, index: number): string {
-  const where = `network.${field}[${index}]`;
+function normalRule(field: string, rule: unknown, index: number): string {
+  const where = `${field}[${index}]`;
+  const isDenied = field === 'network.denyNet';
   const shown = JSON.stringify(String(rule).slice(0, 300));
-  const what = field === 'denyNet' ? 'an address or a range' : 'a host name, *.suffix, an address or a range';
+  const what = isDenied ? 'an address or a range' : 'a host name, *.suffix, an address or a range';
   const wrong = (): CryoboxError =>
     invalid(`${where} is ${shown}, expected ${what}, with or without :PORT or :FIRST-LAST`);
   if (typeof rule !== 'string') throw wrong();
@@ -48,8 +69,8 @@ function normalRule(field: 'allowNet' | 'denyNet', rule: unknown, index: number)
   }
   const [host = '', ports, ...more] = rule.split(':');
   if (more.length > 0 || (ports !== undefined && !arePorts(ports))) throw wrong();
-  const target = normalRange(host) ?? (field === 'allowNet' ? normalName(host) : undefined);
-  if (target === undefined && field === 'denyNet' && normalName(host) !== undefined) {
+  const target = normalRange(host) ?? (isDenied ? undefined : normalName(host));
+  if (target === undefined && isDenied && normalName(host) !== undefined) {
     throw new CryoboxError('invalid_argument', `${where} is ${shown}: a name cannot be denied`, {
       hint: 'An address of the name would still be reached. Give allowNet, which lets out only what it names.',
     });
@@ -91,6 +112,6 @@ function normalName(text: string): string | undefined {
 }
 
 /** Whether a box's connections have to be looked at: then its card leads to a gateway. */
-export function needsGateway({ allowNet, denyNet }: NetworkConfig): boolean {
-  return allowNet.length > 0 || denyNet.length > 0;
+export function needsGateway({ allowNet, denyNet, intercept = [] }: NetworkConfig): boolean {
+  return allowNet.length > 0 || denyNet.length > 0 || intercept.length > 0;
 }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
+import { rootCertificates } from 'node:tls';
 import { z } from 'zod';
 import { ifExists } from '../base/files.js';
 import { CryoboxError, messageOf } from '../errors.js';
@@ -14,6 +15,8 @@ const settings = z.strictObject({
   private: z.enum(['allow', 'listed', 'deny']).default('listed'),
   /** Name servers that are asked, each with or without a port. Empty: those of the host. */
   resolvers: z.array(z.string().transform(resolverOf)).max(8).default([]),
+  /** Files of certificates (PEM) that servers of secrets' hosts may have theirs from, beside the host's roots. */
+  roots: z.array(z.string().startsWith('/')).max(16).default([]),
 });
 
 /** What a gateway goes by. */
@@ -21,6 +24,8 @@ export interface GatewayPolicy {
   readonly mode: 'enabled' | 'disabled';
   readonly allow: readonly string[];
   readonly deny: readonly string[];
+  /** Hosts of secrets, with ports: connections to them go to the process that puts values in. */
+  readonly intercept: readonly string[];
   /** What becomes of what no list names. */
   readonly otherwise: 'allow' | 'refuse';
   readonly private: 'allow' | 'listed' | 'deny';
@@ -38,15 +43,41 @@ function resolverOf(text: string, ctx: z.RefinementCtx<string>): string {
 /** The policy of a box in a home with these settings. Throws `config_error` when they cannot be understood. */
 export async function policyOf(settingsPath: string, network: NetworkConfig): Promise<GatewayPolicy> {
   const { private: ranges, resolvers } = await readSettings(settingsPath);
+  const intercept = network.intercept ?? [];
   const allowsAll = network.allowNet.length === 0 || network.allowNet.includes('*');
   return {
     mode: network.outbound,
-    allow: network.allowNet,
+    // What a secret is for is reached; where there is no list everything is.
+    allow: allowsAll ? network.allowNet : [...network.allowNet, ...intercept],
     deny: network.denyNet,
+    intercept,
     otherwise: allowsAll ? 'allow' : 'refuse',
     private: ranges,
     resolvers,
   };
+}
+
+/** Where the roots of the host are, by distribution: Debian and Alpine, Fedora, SUSE. */
+const hostRoots = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+];
+
+/**
+ * Roots that servers of secrets' hosts are checked against, as PEM: those of the host and those that the settings add. Null
+ * where that is none. Throws `config_error` for a file that cannot be read.
+ */
+export async function rootsOf(settingsPath: string): Promise<readonly string[] | null> {
+  const { roots } = await readSettings(settingsPath);
+  const own = await Promise.all(hostRoots.map((path) => ifExists(readFile(path, 'utf8'))));
+  const added = await Promise.all(roots.map((path) => readFile(path, 'utf8'))).catch((error: unknown) => {
+    throw new CryoboxError('config_error', `${settingsPath}: roots: ${messageOf(error)}`, { cause: error });
+  });
+  const found = own.find((text) => text !== undefined);
+  // Those that came with Node stand in for a host's that has none.
+  if (found !== undefined) return [found, ...added];
+  return added.length > 0 ? [...rootCertificates, ...added] : null;
 }
 
 async function readSettings(path: string): Promise<z.output<typeof settings>> {

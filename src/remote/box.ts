@@ -43,6 +43,7 @@ import { connectPort } from './port.js';
 import { RemotePorts } from './ports.js';
 import { RemotePreviews } from './previews.js';
 import { runCommand } from './run.js';
+import { RemoteSecrets } from './secrets.js';
 import { RemoteSnapshots } from './snapshots.js';
 import { segment, type Transport } from './transport.js';
 
@@ -55,6 +56,7 @@ export class RemoteBox implements Box {
   readonly network: RemoteNetwork;
   readonly ports: RemotePorts;
   readonly previews: RemotePreviews;
+  readonly secrets: RemoteSecrets;
   readonly #transport: Transport;
   readonly #path: string;
   /** Whether disposing of this handle removes the box. */
@@ -82,6 +84,7 @@ export class RemoteBox implements Box {
     this.network = new RemoteNetwork(transport, this.#path);
     this.ports = new RemotePorts(transport, this.#path);
     this.previews = new RemotePreviews(transport, this.#path);
+    this.secrets = new RemoteSecrets(transport, this.#path);
   }
 
   get name(): string | null {

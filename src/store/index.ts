@@ -48,10 +48,12 @@ export type {
   PortRow,
   PreviewRow,
   Schema,
+  SecretRow,
   SnapshotRow,
   TemplateRow,
   VolumeRow,
 } from './schema.js';
+export * from './secrets.js';
 export * from './snapshots.js';
 export * from './templates.js';
 export * from './token-seed.js';

@@ -218,6 +218,13 @@ interface PortTable {
   guest_port: Fixed<number>;
 }
 
+interface SecretTable {
+  box_id: Fixed<string>;
+  name: Fixed<string>;
+  /** Its value, encrypted by the key of the home. */
+  sealed: string;
+}
+
 /** An address of its own for a port of a box. */
 interface PreviewTable {
   id: Fixed<string>;
@@ -333,6 +340,7 @@ export interface Schema {
   previews: PreviewTable;
   public_boxes: PublicBoxTable;
   run_ends: RunEndTable;
+  box_secrets: SecretTable;
   replicas: ReplicaTable;
   counters: CounterTable;
   limits: LimitTable;
@@ -347,6 +355,8 @@ export type BoxRow = Selectable<BoxTable>;
 export type NewBoxRow = Insertable<BoxTable>;
 /** Changes of a stored box. */
 export type BoxChanges = Updateable<BoxTable>;
+/** The value of a secret as it is stored. */
+export type SecretRow = Selectable<SecretTable>;
 /** A layer as it is stored. */
 export type LayerRow = Selectable<LayerTable>;
 /** A key of the REST API as it is stored. */

@@ -4,6 +4,7 @@ import type {
   BoxNetwork,
   BoxPorts,
   BoxPreviews,
+  BoxSecrets,
   CallOptions,
   CloneOptions,
   CopyOptions,
@@ -29,6 +30,7 @@ import type {
   RemoveImageOptions,
   RepeatableOptions,
   Runtime,
+  SecretChange,
   SnapshotCreateOptions,
   Snapshots,
   StartExecOptions,
@@ -105,6 +107,7 @@ const create: OptionNames<CreateOptions> = {
   capabilities: true,
   volumes: true,
   ports: true,
+  secrets: true,
 };
 const exported: OptionNames<ExportOptions> = {
   ...progress,
@@ -213,6 +216,12 @@ const ofPreviews: Rules<BoxPreviews> = {
   remove: callAt(1),
 };
 
+const ofSecrets: Rules<BoxSecrets> = {
+  list: callAt(0),
+  set: rule<SecretChange>(1, { ...call, value: true, hosts: true, placeholder: true }, true),
+  remove: callAt(1),
+};
+
 const ofSnapshots: Rules<Snapshots> = {
   create: rule<SnapshotCreateOptions>(1, {
     ...call,
@@ -268,6 +277,7 @@ export const rules: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   network: ofNetwork,
   ports: ofPorts,
   previews: ofPreviews,
+  secrets: ofSecrets,
   images: ofImages,
   templates: ofTemplates,
   volumes: ofVolumes,

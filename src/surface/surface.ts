@@ -6,7 +6,7 @@ import { type Rule, rules } from './rules.js';
 /** Properties that are surfaces of their own. */
 const parts: Readonly<Record<string, readonly string[]>> = {
   runtime: ['images', 'templates', 'volumes'],
-  box: ['files', 'executions', 'snapshot', 'network', 'ports', 'previews'],
+  box: ['files', 'executions', 'snapshot', 'network', 'ports', 'previews', 'secrets'],
 };
 
 /** What a runtime remembers of itself. */

@@ -3,6 +3,7 @@ import { type DiskLimitsJson, diskLimitsFromJson, diskLimitsToJson } from './dis
 import { compact } from './json.js';
 import { type NetworkJson, networkFromJson, networkToJson } from './network.js';
 import { type PublishJson, publishFromJson, publishToJson } from './ports.js';
+import { type SecretJson, secretsFromJson, secretsToJson } from './secrets.js';
 
 /** One mount of a {@link CreateJson}. */
 interface MountJson {
@@ -38,6 +39,7 @@ export interface CreateJson {
   readonly disk_io?: DiskLimitsJson;
   readonly volumes?: readonly MountJson[];
   readonly ports?: readonly PublishJson[];
+  readonly secrets?: readonly SecretJson[];
   readonly advanced?: {
     readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
   };
@@ -78,6 +80,7 @@ export function createToJson(options: CreateOptions): CreateJson {
       read_only: mount.readOnly ?? false,
     })),
     ports: options.ports?.map(publishToJson),
+    secrets: secretsToJson(options.secrets),
     advanced: options.capabilities && { capabilities: options.capabilities },
   });
 }
@@ -114,6 +117,7 @@ export function createFromJson(json: CreateJson): CreateOptions {
       readOnly: mount.read_only ?? false,
     })),
     ports: json.ports?.map(publishFromJson),
+    secrets: secretsFromJson(json.secrets),
     capabilities: json.advanced?.capabilities,
   });
 }

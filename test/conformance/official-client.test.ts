@@ -69,7 +69,11 @@ describe.each(versions.native)('the official client, native part %s', (native) =
     await client.remove('full', true);
     const refused = (options: object, message: RegExp) =>
       expect(client.create({ image: 'tiny', ...options }, 'never')).rejects.toThrow(message);
-    await refused({ secrets: [{ name: 'k', value: 'v' }] }, /^invalid argument: .*secrets are not supported/);
+    const secrets = [{ name: 'k', value: 'v', hosts: ['a.com'] }];
+    const keyed = await client.create({ image: 'tiny', secrets }, 'keyed');
+    const { stdout } = await run(keyed, 'sh', ['-c', 'echo $BOXLITE_SECRET_K']);
+    expect(stdout).toBe('<BOXLITE_SECRET:k>\n');
+    await client.remove('keyed', true);
     const outbound = (...allowNet: string[]) => ({
       network: { outbound: { mode: 'enabled' as const, allowNet } },
     });

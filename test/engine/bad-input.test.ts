@@ -35,7 +35,7 @@ describe('options of a new box', () => {
     expect(await engine.runtime.list()).toEqual([]);
   });
 
-  it.each(['rules', 'publishAll', 'secrets'])('%s is refused by name', async (option) => {
+  it.each(['rules', 'publishAll'])('%s is refused by name', async (option) => {
     const failure = await failureOf(engine.runtime.create({ image, [option]: ['x'] } as CreateOptions));
     expect(failure).toMatchObject({ code: 'unsupported', message: `not supported: ${option}` });
     const network = { outbound: 'enabled', [option]: ['x'] } as CreateOptions['network'];

@@ -26,11 +26,14 @@ export class Outside implements AsyncDisposable {
   /** This host's own on that network. */
   readonly hostAddress: string;
   readonly #arrived: Arrived[] = [];
+  /** The servers' certificate (PEM), which is its own root. */
+  readonly certificate: string;
   readonly #directory: string;
   #child: ChildProcess | undefined;
 
   private constructor(directory: string) {
     this.#directory = directory;
+    this.certificate = join(directory, 'cert.pem');
     // Beside other runs on this host.
     const number = process.pid % 250;
     this.hostAddress = `10.88.${number}.1`;
@@ -38,10 +41,14 @@ export class Outside implements AsyncDisposable {
     this.otherAddress = `10.88.${number}.3`;
   }
 
-  static async start(): Promise<Outside> {
+  /** `script`: other servers than outside.mjs. `names`: those of the certificate. */
+  static async start({
+    script = join(import.meta.dirname, 'outside.mjs'),
+    names = ['a.test'],
+  } = {}): Promise<Outside> {
     const outside = new Outside(await mkdtemp(join(tmpdir(), 'cryobox-outside-')));
     try {
-      await outside.#start();
+      await outside.#start(script, names);
       return outside;
     } catch (error) {
       await outside[Symbol.asyncDispose]();
@@ -49,16 +56,21 @@ export class Outside implements AsyncDisposable {
     }
   }
 
-  async #start(): Promise<void> {
-    const [certificate, key] = [join(this.#directory, 'cert.pem'), join(this.#directory, 'key.pem')];
+  async #start(script: string, names: readonly string[]): Promise<void> {
+    const key = join(this.#directory, 'key.pem');
     await run('openssl', [
       ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
-      ...['-subj', '/CN=a.test', '-keyout', key, '-out', certificate],
+      ...[
+        '-subj',
+        `/CN=${names[0]}`,
+        '-addext',
+        `subjectAltName=${names.map((name) => `DNS:${name}`).join()}`,
+      ],
+      ...['-keyout', key, '-out', this.certificate],
     ]);
-    const script = join(import.meta.dirname, 'outside.mjs');
     // The shell waits for a line: by then the device is there.
     const wait = 'read line; ip link set lo up; exec "$@"';
-    const server = [process.execPath, script, this.address, this.otherAddress, certificate, key];
+    const server = [process.execPath, script, this.address, this.otherAddress, this.certificate, key];
     const child = spawn('unshare', ['--net', 'sh', '-c', wait, 'sh', ...server], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
@@ -99,7 +111,7 @@ export class Outside implements AsyncDisposable {
 
   /** Has a home's boxes ask the name server here, and reach its private addresses. */
   async useIn(home: string): Promise<void> {
-    const settings = { private: 'allow', resolvers: [this.address] };
+    const settings = { private: 'allow', resolvers: [this.address], roots: [this.certificate] };
     await writeFile(join(home, 'network.json'), JSON.stringify(settings));
   }
 

@@ -97,6 +97,7 @@ describe('network.json', () => {
     expect(await policy(undefined, { denyNet: ['192.0.2.1'] })).toEqual({
       mode: 'enabled',
       allow: [],
+      intercept: [],
       deny: ['192.0.2.1'],
       otherwise: 'allow',
       private: 'listed',

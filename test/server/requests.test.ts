@@ -65,11 +65,7 @@ describe('requests', () => {
     await refused('/boxes', { image: 'x', name: 'a/b' }, '"name"');
     await refused('/boxes', { image: 'x', template: 'y' }, 'exactly one of "image" and "template"');
     await refused('/boxes', {}, 'exactly one of "image" and "template"');
-    await refused(
-      '/boxes',
-      { image: 'x', secrets: [{ name: 'k', value: 'v' }] },
-      'secrets are not supported',
-    );
+    await refused('/boxes', { image: 'x', secrets: [{ name: 'k', value: 'v' }] }, 'hosts');
     await refused('/boxes', { image: 'x', rootfs_path: '/' }, '"rootfs_path"');
     await refused('/boxes', { image: 'x', network: { mode: 'enabled', outbound: {} } }, 'should not mix');
     await refused(

@@ -17,6 +17,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
       'getNetwork',
       'listPorts',
       'listPreviews',
+      'listSecrets',
       'getMetrics',
       'getTree',
       'getPrometheus',
@@ -30,7 +31,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
     ...['startBox', 'stopBox', 'renameBox', 'limitDisk', 'setLifetime', 'updateNetwork', 'setOutbound'],
     ...['pauseBox', 'resumeBox'],
     ...['unpackFiles', 'writeFile', 'removeFile', 'makeDirectory', 'renameFile'],
-    ...['createSnapshot', 'removeSnapshot', 'restoreSnapshot'],
+    ...['createSnapshot', 'removeSnapshot', 'restoreSnapshot', 'setSecret', 'removeSecret'],
   ],
   'box:exec': [
     ...['startExec', 'writeStdin', 'killExecution', 'signalExecution', 'resizeExecution'],

@@ -120,6 +120,7 @@ describe('what goes over the wire comes back', () => {
       capabilities: { drop: ['ALL'] },
       volumes: [{ volume: 'v', guestPath: '/v', readOnly: false }],
       ports: [{ guestPort: 1, hostPort: 2, hostIp: '::1' }],
+      secrets: { KEY: { value: 'v', hosts: ['a.test'], placeholder: 'stands-for' } },
     };
     expect(createFromJson(overWire(createToJson(options)))).toEqual(options);
     expect(createFromJson(overWire(createToJson({ template: 't' })))).toEqual({ template: 't' });

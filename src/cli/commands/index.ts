@@ -23,6 +23,7 @@ import { port } from './ports.js';
 import { preview } from './previews.js';
 import { recover } from './recover.js';
 import { create, run } from './run.js';
+import { secret } from './secrets.js';
 import { keys, serve } from './serve.js';
 import { setup } from './setup.js';
 import { rollback, snapshot } from './snapshots.js';
@@ -38,7 +39,7 @@ const lifecycle = [
   ...[run, create, exec, attach, start, stop, restart, kill, wait],
   ...[rename, update, lifetime, rm],
 ];
-const looking = [ls, ps, inspect, logs, top, stats, net, port, preview];
+const looking = [ls, ps, inspect, logs, top, stats, net, port, preview, secret];
 
 /** What container tools call boxes. */
 const container = createGroup({

@@ -5,6 +5,7 @@ import type {
   BoxNetwork,
   BoxPorts,
   BoxPreviews,
+  BoxSecrets,
   ByteSource,
   CallOptions,
   CloneOptions,
@@ -63,6 +64,7 @@ import { EngineNetwork } from './network.js';
 import { EnginePorts } from './ports.js';
 import { EnginePreviews } from './previews.js';
 import { renameBox } from './rename.js';
+import { EngineSecrets } from './secrets.js';
 
 /** A handle on one box of the engine: every method is one operation. */
 export class EngineBox implements Box {
@@ -73,6 +75,7 @@ export class EngineBox implements Box {
   readonly network: BoxNetwork;
   readonly ports: BoxPorts;
   readonly previews: BoxPreviews;
+  readonly secrets: BoxSecrets;
   readonly #ctx: EngineContext;
   readonly #owned: boolean;
   #name: string | null;
@@ -89,6 +92,7 @@ export class EngineBox implements Box {
     this.network = new EngineNetwork(ctx, row.id);
     this.ports = new EnginePorts(ctx, row.id);
     this.previews = new EnginePreviews(ctx, row.id);
+    this.secrets = new EngineSecrets(ctx, row.id);
   }
 
   get name(): string | null {

@@ -12,6 +12,7 @@ import { nameTaken, refuseTakenName } from '../record/names.js';
 import { type NewBox, newBoxRow } from '../record/new-row.js';
 import { onlyOnce } from '../record/once.js';
 import { announce } from '../record/rows.js';
+import { newSecrets } from '../record/secrets.js';
 import { checkCreateOptions } from '../record/validate.js';
 import { createFromTemplate } from '../states/templates.js';
 import { mountsOf, resolveMounts } from '../volumes/attachments.js';
@@ -83,7 +84,8 @@ async function storeBox(
     heads,
   });
   try {
-    await insertBoxWithVolumes(ctx, stored, heads, volumes, ports);
+    const secrets = await ctx.vault.seal(id, newSecrets(options.secrets).values);
+    await insertBoxWithVolumes(ctx, stored, heads, volumes, ports, secrets);
   } catch (error) {
     await ctx.layers.remove(heads.guest.id);
     await ctx.layers.remove(heads.disk.id);
@@ -159,6 +161,7 @@ function boxConfig(options: CreateOptions, image: ImageConfig, { shape }: Golden
     main: mainOf(options, image),
     network: normalNetwork(options.network),
     diskLimits: options.diskLimits ?? {},
+    secrets: newSecrets(options.secrets).configs,
     capabilities: options.capabilities ?? {},
     volumes: options.volumes ?? [],
     lifetime: lifetimeOf(options),

@@ -143,6 +143,8 @@ export class BoxInfos {
       imageAsked = row.image,
       lifetime,
       main,
+      secrets: _secrets,
+      network: { intercept: _intercept, ...network },
       ...config
     } = this.#parse(row.config, parseConfig) as BoxConfig;
     const live = boxes.get(row.id);
@@ -161,6 +163,7 @@ export class BoxInfos {
       diskSizeGb: row.disk_size_gb,
       ...config,
       missingEnv: ownEnv.filter((name) => !Object.hasOwn(config.env, name)),
+      network,
       hostname: hostnameOf(row, config),
       main: main ? { command: main.argv, tty: main.tty, ...exitOf(row) } : null,
       labels: this.#parse(row.labels) as BoxInfo['labels'],

@@ -53,7 +53,7 @@ export class EngineNetwork implements BoxNetwork {
 
   async info({ signal }: CallOptions = {}): Promise<NetworkInfo> {
     throwIfCancelled(signal, 'the look at a network');
-    const { network } = configOf(await requireRow(this.#ctx.db, this.#id));
+    const { intercept: _, ...network } = configOf(await requireRow(this.#ctx.db, this.#id)).network;
     const traffic = await abortable(trafficOf(this.#ctx.live.get(this.#id)), signal);
     const inbound = await this.#ctx.previews.inboundOf(this.#id);
     return { ...network, inbound, traffic };
@@ -74,19 +74,22 @@ export class EngineNetwork implements BoxNetwork {
   }
 }
 
-async function change(ctx: EngineContext, row: BoxRow, network: NetworkConfig): Promise<void> {
+async function change(ctx: EngineContext, row: BoxRow, asked: NetworkConfig): Promise<void> {
   const config = configOf(row);
+  const network = { ...asked, intercept: config.network.intercept ?? [] };
   if (JSON.stringify(config.network) === JSON.stringify(network)) return;
   const live = ctx.live.get(row.id);
   refuseWhatCannotChange(ctx, row, live, network);
   // Settings that cannot be understood are told before anything changes.
   await policyOf(ctx.paths.network, network);
   // First what the box is to have: a gateway that ends meanwhile is started with it.
-  await updateBox(ctx, row.id, { config: JSON.stringify({ ...config, network }) });
-  if (live?.gateway) await applyOrEnd(ctx, live.gateway, network);
+  const changed = JSON.stringify({ ...config, network });
+  await updateBox(ctx, row.id, { config: changed });
+  if (live?.gateway) await applyOrEnd(ctx, live.machine, live.gateway, { ...row, config: changed });
 }
 
-function refuseWhatCannotChange(
+/** Throws `invalid_state` where the machine of a box, or its memory, cannot be given another network. */
+export function refuseWhatCannotChange(
   ctx: EngineContext,
   row: BoxRow,
   live: LiveBox | undefined,

@@ -9,6 +9,7 @@ import type { ImportRoom } from './import-room.js';
 import type { Limits } from './limits.js';
 import type { Previews } from './previews.js';
 import type { PublishedPorts } from './published-ports.js';
+import type { Vault } from './vault.js';
 import type { Work } from './work.js';
 
 /** What every room of the engine may use. */
@@ -28,6 +29,8 @@ export interface CoreContext {
   readonly counters: Counters;
   readonly ports: PublishedPorts;
   readonly previews: Previews;
+  /** Values of secrets of boxes. */
+  readonly vault: Vault;
   readonly logger: Logger;
   /** What is under way, which the engine waits for when it closes. */
   readonly work: Work;

@@ -23,6 +23,13 @@ export interface HomePaths {
   readonly registries: string;
   /** What boxes with lists may reach; made by the user. */
   readonly network: string;
+  /** What values of secrets are encrypted with; made when there is the first one. */
+  readonly secretsKey: string;
+  /** The authority that boxes with secrets trust, and its key; made when there is the first such box. */
+  readonly authority: string;
+  readonly authorityKey: string;
+  /** Where the process that puts secrets in runs. */
+  readonly interceptor: string;
   /** Kernel, initramfs and guard as machines use them, by content. */
   readonly guest: string;
   /** Work in progress; emptied when the engine starts. */
@@ -59,6 +66,10 @@ export function homePaths(root: string): HomePaths {
     images: at('images'),
     registries: at('registries.json'),
     network: at('network.json'),
+    secretsKey: at('secrets.key'),
+    authority: at('ca.pem'),
+    authorityKey: at('ca.key'),
+    interceptor: at('interceptor'),
     guest: at('guest'),
     scratch: at('scratch'),
   };

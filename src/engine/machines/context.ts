@@ -2,6 +2,7 @@ import type { BoxRow } from '../../store/index.js';
 import type { VolumesContext } from '../volumes/context.js';
 import type { Goldens } from './golden.js';
 import type { HotMachines } from './hot.js';
+import type { Interception } from './interception.js';
 import type { LiveBoxes } from './live.js';
 import type { PageServers } from './page-servers.js';
 import type { PartsByArchitecture } from './parts.js';
@@ -24,6 +25,8 @@ export interface MachinesContext extends VolumesContext {
   readonly pool: MachinePool;
   readonly hot: HotMachines;
   readonly pageServers: PageServers;
+  /** Puts values of secrets into requests of boxes. */
+  readonly interception: Interception;
   /** Boxes whose machine runs now. */
   readonly live: LiveBoxes;
   readonly flattener: ChainKeeper;

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../base/in-background.js';
 import { CryoboxError, messageOf } from '../../errors.js';
 import { type Card, firstQemuWith, type Machine, qemuHas } from '../../machine/index.js';
-import { Gateway, type NetworkConfig, needsGateway, policyOf } from '../../network/index.js';
+import { Gateway, type NetworkConfig, needsGateway, policyOf, rootsOf } from '../../network/index.js';
 import { type BoxRow, changeMachine, type MachineChanges, type MachineRow } from '../../store/index.js';
 import { configOf, requireRow } from '../record/rows.js';
 import type { MachinesContext } from './context.js';
@@ -23,26 +23,53 @@ export function cardOf({ parts }: MachinesContext, network: NetworkConfig): Card
   const { qemu } = parts.host;
   if (qemuHas('gatewayCard', qemu.version)) return 'gateway';
   const needed = firstQemuWith('gatewayCard');
-  throw new CryoboxError('unsupported', `allowNet and denyNet need QEMU ${needed}, this is ${qemu.version}`, {
-    hint: 'Install a newer QEMU, or leave the lists out.',
-  });
+  throw new CryoboxError(
+    'unsupported',
+    `allowNet, denyNet and secrets need QEMU ${needed}, this is ${qemu.version}`,
+    {
+      hint: 'Install a newer QEMU, or leave the lists out.',
+    },
+  );
 }
 
-/** Starts the gateway of a machine, with its policy. Throws `machine_failed`, `config_error`, `resource_exhausted`. */
-export async function startGateway(
-  ctx: MachinesContext,
-  { directory, user }: Machine,
-  network: NetworkConfig,
-): Promise<Gateway> {
-  const policy = await policyOf(ctx.paths.network, network);
-  const gateway = await Gateway.start(directory, user);
+/**
+ * Starts the gateway of a box's machine, with its policy, and has requests with its secrets get their values. Throws
+ * `machine_failed`, `config_error`, `resource_exhausted`.
+ */
+export async function startGateway(ctx: MachinesContext, machine: Machine, box: BoxRow): Promise<Gateway> {
+  const policy = await policyOf(ctx.paths.network, configOf(box).network);
+  const gateway = await Gateway.start(machine.directory, machine.user);
   try {
+    await serveSecrets(ctx, machine, gateway, box);
     await gateway.apply(policy);
     return gateway;
   } catch (error) {
+    ctx.interception.forget(gateway);
     await gateway.kill();
     throw error;
   }
+}
+
+/** Gives the process that puts secrets in what a box has. Throws `machine_failed`, `config_error`. */
+async function serveSecrets(
+  ctx: MachinesContext,
+  { directory }: Machine,
+  gateway: Gateway,
+  box: BoxRow,
+): Promise<void> {
+  const { secrets } = configOf(box);
+  if (!secrets) {
+    ctx.interception.forget(gateway);
+    return;
+  }
+  const values = await ctx.vault.valuesOf(ctx.db, box.id);
+  const given = Object.entries(secrets).map(([name, config]) => ({
+    ...config,
+    name,
+    value: values.get(name) ?? null,
+  }));
+  const roots = await rootsOf(ctx.paths.network);
+  await ctx.interception.serve({ directory, gateway, secrets: given, roots });
 }
 
 /** What is stored of a machine's gateway. */
@@ -69,21 +96,23 @@ export async function adoptGateway(
   const { gateway_pid: pid, gateway_ticks: startTicks, gateway_token: token } = row;
   if (pid === null || startTicks === null || token === null) return undefined;
   const gateway = Gateway.adopt(machine.directory, { process: { pid, startTicks }, token });
-  await applyOrEnd(ctx, gateway, configOf(box).network);
+  await applyOrEnd(ctx, machine, gateway, box);
   return gateway;
 }
 
 /**
- * Gives a gateway a policy. Where that fails the gateway is ended, and nothing leaves the box until another one has the policy
- * that is stored.
+ * Gives a gateway what its box may reach and has. Where that fails the gateway is ended, and nothing leaves the box until
+ * another one has the policy that is stored.
  */
 export async function applyOrEnd(
   ctx: MachinesContext,
+  machine: Machine,
   gateway: Gateway,
-  network: NetworkConfig,
+  box: BoxRow,
 ): Promise<void> {
   try {
-    await gateway.apply(await policyOf(ctx.paths.network, network));
+    await serveSecrets(ctx, machine, gateway, box);
+    await gateway.apply(await policyOf(ctx.paths.network, configOf(box).network));
   } catch (error) {
     ctx.logger.warn('a gateway did not take its policy', { reason: messageOf(error) });
     await gateway.kill();
@@ -109,13 +138,12 @@ async function keepGateway(ctx: MachinesContext, live: LiveBox): Promise<void> {
     waitMs = Math.min(2 * waitMs, maxRetryMs);
     if (!isOurs() || !(await live.machine.isAlive())) return;
     try {
-      const { network } = configOf(await requireRow(ctx.db, live.boxId));
       // An engine may have ended before it wrote down which one it had started.
       await Gateway.endAll(live.machine.directory);
-      const gateway = await startGateway(ctx, live.machine, network);
+      const gateway = await startGateway(ctx, live.machine, await requireRow(ctx.db, live.boxId));
       live.gateway = gateway;
       // It may have been changed while this one started.
-      await applyOrEnd(ctx, gateway, configOf(await requireRow(ctx.db, live.boxId)).network);
+      await applyOrEnd(ctx, live.machine, gateway, await requireRow(ctx.db, live.boxId));
       await changeMachine(ctx.db, live.machineId, gatewayColumns(gateway));
       ctx.logger.warn('the gateway of a box had ended, and was started again', { box: live.boxId });
     } catch (error) {

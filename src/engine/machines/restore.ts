@@ -9,7 +9,7 @@ import {
   type Machine,
   machineFailure,
 } from '../../machine/index.js';
-import type { Gateway, NetworkConfig } from '../../network/index.js';
+import type { Gateway } from '../../network/index.js';
 import type { BoxRow } from '../../store/index.js';
 import { attachVolumes } from '../volumes/attach.js';
 import type { Attachment } from '../volumes/attachment.js';
@@ -37,8 +37,8 @@ export interface RestoreOptions {
   /** Layers that the machine writes. */
   readonly heads: Readonly<Record<DiskSlot, string>>;
   readonly volumes: readonly Attachment[];
-  /** What its gateway goes by, for a machine whose card leads to one. */
-  readonly network?: NetworkConfig | undefined;
+  /** Whose gateway it gets, for a machine whose card leads to one. */
+  readonly gatewayOf?: BoxRow | undefined;
   /** The box, whose limits hold from the first instruction on; absent: those are set later. */
   readonly limitedAs?: BoxRow | undefined;
   /** Called with each stage's name and milliseconds. */
@@ -88,7 +88,7 @@ export async function restoreMachine(
   stage('machine');
   const { machine } = waiting;
   try {
-    const starting = options.network && startGateway(ctx, machine, options.network);
+    const starting = options.gatewayOf && startGateway(ctx, machine, options.gatewayOf);
     // It is waited for below.
     starting?.catch(() => undefined);
     await attachDisks(ctx, waiting, options.heads);

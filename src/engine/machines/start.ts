@@ -10,7 +10,9 @@ import {
   insertLayers,
   insertPorts,
   type LayerRow,
+  putSecrets,
   requireLayer,
+  type SecretRow,
 } from '../../store/index.js';
 import { roomOf } from '../core/limits.js';
 import type { TakenPorts } from '../core/published-ports.js';
@@ -32,6 +34,7 @@ import { goldenSpec } from './pool.js';
 import { goldenSource, hotSource, restoreMachine } from './restore.js';
 import { recordRunning, takeIntoUse } from './running.js';
 import { shapeOfBox } from './shapes.js';
+import { installTrust } from './trust.js';
 
 const bytesPerGb = 1024 ** 3;
 
@@ -81,7 +84,7 @@ export async function startBox(ctx: MachinesContext, row: BoxRow, signal?: Abort
     source,
     heads,
     volumes,
-    network: card === 'gateway' ? network : undefined,
+    gatewayOf: card === 'gateway' ? row : undefined,
     onStage: stages.record,
   });
   const { id: machineId, machine, agent, gateway } = restored;
@@ -92,6 +95,7 @@ export async function startBox(ctx: MachinesContext, row: BoxRow, signal?: Abort
     await mountVolumes(agent, volumes);
     // From its own first instruction on; what comes before is our doing.
     await limitNewMachine(machine, row);
+    await installTrust(ctx, agent, row);
     await startMain(agent, row);
     stages.record('configure', performance.now() - configuring);
     stages.record('total', performance.now() - started);
@@ -162,11 +166,13 @@ export async function insertBoxWithVolumes(
   heads: { guest: LayerRow; disk: LayerRow },
   volumes: readonly Attachment[],
   ports: TakenPorts,
+  secrets: readonly SecretRow[],
 ): Promise<void> {
   await ctx.commits.run(async (tx) => {
     await ctx.limits.admit(tx, row.tenant, roomOf(row));
     await insertBox(tx, row, [heads.guest, heads.disk]);
     await insertAttachments(tx, row.id, volumes);
     await insertPorts(tx, ports.rowsFor(row.id));
+    await putSecrets(tx, secrets);
   });
 }

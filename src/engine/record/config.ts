@@ -7,7 +7,7 @@ import type {
 } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import type { ArchitectureName } from '../../machine/index.js';
-import { type NetworkConfig, normalNetwork } from '../../network/index.js';
+import { type NetworkConfig, normalNetwork, secretRules } from '../../network/index.js';
 
 /** What of a box is stored as JSON: everything about its processes. */
 export interface BoxConfig {
@@ -31,6 +31,8 @@ export interface BoxConfig {
   readonly main?: MainConfig;
   readonly network: NetworkConfig;
   readonly diskLimits: DiskLimits;
+  /** Secrets by their names; the vault has their values. Absent: none. */
+  readonly secrets?: SecretConfigs;
   readonly capabilities: CapabilityOptions;
   readonly volumes: readonly VolumeMount[];
   /** How long each run lasts. Absent: without end. */
@@ -55,6 +57,11 @@ export function lifetimeOf(
 export function endOfRun({ lifetime }: Pick<BoxConfig, 'lifetime'>): number | undefined {
   return lifetime && Date.now() + lifetime.seconds * 1000;
 }
+
+/** What is stored of secrets beside their values. */
+export type SecretConfigs = Readonly<
+  Record<string, { readonly placeholder: string; readonly hosts: readonly string[] }>
+>;
 
 /** The main command of a box, put together. */
 export interface MainConfig {
@@ -84,7 +91,14 @@ export function mainOf(
 /** A stored configuration; one of an earlier release has no lists, and no limits. */
 export function parseConfig(text: string): BoxConfig {
   const config = JSON.parse(text) as BoxConfig;
-  return { ...config, network: normalNetwork(config.network), diskLimits: config.diskLimits ?? {} };
+  const hosts = Object.values(config.secrets ?? {}).flatMap((secret) => secret.hosts);
+  const network = { ...normalNetwork(config.network), intercept: secretRules(hosts) };
+  return { ...config, network, diskLimits: config.diskLimits ?? {} };
+}
+
+/** The configuration without its secrets: they belong to the box, and to its forks and clones. */
+export function withoutBoxSecrets({ secrets: _, ...config }: BoxConfig): BoxConfig {
+  return config;
 }
 
 /** What everybody may know of an environment without a note of where it comes from: no program keeps a secret there. */

@@ -1,6 +1,7 @@
 import type { ExecOptions, TerminalSize } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import type { BoxConfig } from './config.js';
+import { trustEnv } from './secrets.js';
 import { checkEnv } from './validate.js';
 
 /** A command as the agent is asked to run it: everything decided. */
@@ -49,7 +50,7 @@ export function execRequest(
   }
   const request = {
     argv,
-    env: { ...box.env, ...options.env },
+    env: { ...boxEnv(box), ...options.env },
     cwd,
     user: options.user ?? box.user,
     timeoutMs,
@@ -59,6 +60,13 @@ export function execRequest(
   };
   checkTogether(request);
   return request;
+}
+
+/** The environment of a box, with placeholders of its secrets. */
+function boxEnv({ env, secrets }: BoxConfig): Readonly<Record<string, string>> {
+  if (!secrets) return env;
+  const placeholders = Object.entries(secrets).map(([name, { placeholder }]) => [name, placeholder]);
+  return { ...trustEnv, ...env, ...Object.fromEntries(placeholders) };
 }
 
 function checkTogether({ argv, env }: Pick<ExecRequest, 'argv' | 'env'>): void {

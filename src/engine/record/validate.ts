@@ -5,6 +5,7 @@ import { normalNetwork } from '../../network/index.js';
 import { checkDiskLimits } from './disk-limits.js';
 import { checkInteger } from './integers.js';
 import { checkPorts } from './ports.js';
+import { newSecrets } from './secrets.js';
 import { checkVolumeMounts } from './volume-mounts.js';
 
 const invalid = (message: string): CryoboxError => new CryoboxError('invalid_argument', message);
@@ -85,6 +86,7 @@ export function checkCreateOptions(options: CreateOptions): void {
   if (options.user === '') throw invalid('user must not be empty');
   checkNetwork(options.network);
   checkDiskLimits(options.diskLimits ?? undefined);
+  checkSecrets(options);
   checkChoice('autoStopAction', options.autoStopAction, ['stop', 'pause']);
   for (const name of [...(options.capabilities?.add ?? []), ...(options.capabilities?.drop ?? [])]) {
     if (!capabilityPattern.test(name))
@@ -100,6 +102,14 @@ export function checkLifetime(name: string, seconds: number | undefined): void {
 /** Throws `invalid_argument` for what cannot become of a box at the end of its lifetime. */
 export function checkLifetimeAction(name: string, action: string | undefined): void {
   checkChoice(name, action, ['stop', 'pause', 'remove']);
+}
+
+function checkSecrets({ secrets, env }: CreateOptions): void {
+  if (secrets === undefined) return;
+  if (typeof secrets !== 'object' || secrets === null || Array.isArray(secrets)) {
+    throw invalid('secrets must be an object, with a name for each of them');
+  }
+  newSecrets(secrets, env);
 }
 
 /** Throws `invalid_argument` for a network that no box can have, `unsupported` for IPv6. */

@@ -8,6 +8,8 @@ import {
   insertPorts,
   isUniqueViolation,
   type MemoryRow,
+  putSecrets,
+  type SecretRow,
 } from '../../store/index.js';
 import { roomOf } from '../core/limits.js';
 import type { TakenPorts } from '../core/published-ports.js';
@@ -70,7 +72,7 @@ export async function insertChild(
   id: string,
   facts: ChildFacts,
   volumes: readonly Attachment[],
-  ports?: TakenPorts,
+  { ports, secrets }: { readonly ports?: TakenPorts; readonly secrets: readonly SecretRow[] },
 ): Promise<BoxRow> {
   const { guest, disk } = await headsOf(ctx, memory);
   const made: NewBox = {
@@ -92,6 +94,7 @@ export async function insertChild(
       await insertBox(tx, row, [guest, disk]);
       await insertAttachments(tx, row.id, volumes);
       await insertPorts(tx, ports?.rowsFor(row.id) ?? []);
+      await putSecrets(tx, secrets);
     });
   } catch (error) {
     await ctx.layers.remove(guest.id);

@@ -6,6 +6,7 @@ import {
   insertBox,
   isUniqueViolation,
   type LayerRow,
+  putSecrets,
   requireLayer,
   snapshotExists,
 } from '../../store/index.js';
@@ -115,12 +116,14 @@ async function makeClone(
     const volumes = (await attachmentsOf(ctx.db, source)).filter(({ readOnly }) => readOnly);
     const config = { ...configOf(source), volumes: mountsOf(volumes) };
     const row = { ...clonedRow(source, name, from, heads), config: JSON.stringify(config) };
+    const secrets = await ctx.vault.copyOf(ctx.db, source.id, row.id);
     throwIfCancelled(options.signal, 'the clone');
     await ctx.commits.run(async (tx) => {
       await from.confirm(tx);
       await ctx.limits.admit(tx, row.tenant, roomOf(row));
       await insertBox(tx, row, made);
       await insertAttachments(tx, row.id, volumes);
+      await putSecrets(tx, secrets);
     });
     announce(ctx, row, 'created');
     ctx.activity.watch(row);

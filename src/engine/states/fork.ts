@@ -160,7 +160,8 @@ async function insertChildren(
   for (const { id, name } of wanted) {
     const facts = { ...source.row, name, snapshot_id: null };
     try {
-      children.push({ row: await insertChild(ctx, source.memory, id, facts, volumes) });
+      const secrets = await ctx.vault.copyOf(ctx.db, source.row.id, id);
+      children.push({ row: await insertChild(ctx, source.memory, id, facts, volumes, { secrets }) });
     } catch (error) {
       children.push({ error: asError(error) });
     }

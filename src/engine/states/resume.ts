@@ -24,6 +24,7 @@ import { type RestoredMachine, restoreMachine } from '../machines/restore.js';
 import { recordRunning, takeIntoUse } from '../machines/running.js';
 import { mappedSource, type OpenedMemory, openForResume } from '../machines/source.js';
 import { bringUpFailure } from '../machines/start.js';
+import { installTrust } from '../machines/trust.js';
 import { endOfRun } from '../record/config.js';
 import { configOf } from '../record/rows.js';
 import { mountVolumes } from '../volumes/attach.js';
@@ -77,7 +78,7 @@ export async function resumeBox(
       source: lazy ?? mappedSource(ctx, opened, card),
       heads,
       volumes,
-      network: card === 'gateway' ? network : undefined,
+      gatewayOf: card === 'gateway' ? row : undefined,
       limitedAs: row,
       onStage: stages.record,
     });
@@ -144,6 +145,7 @@ async function bringToUse(ctx: MachinesContext, facts: Restored): Promise<LiveBo
       agent,
       facts.volumes.filter(({ volumeId }) => !mounted.has(volumeId)),
     );
+    await installTrust(ctx, agent, row);
     onStage('identity', performance.now() - identifying);
     onStage('total', performance.now() - facts.started);
     const memory = {

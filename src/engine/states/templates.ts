@@ -25,8 +25,16 @@ import type { MachinesContext } from '../machines/context.js';
 import { compatibleGolden } from '../machines/guard.js';
 import { exclusively } from '../machines/locked.js';
 import { openForResume } from '../machines/source.js';
-import { type BoxConfig, lifetimeOf, mainOf, ownEnvOf, parseConfig } from '../record/config.js';
+import {
+  type BoxConfig,
+  lifetimeOf,
+  mainOf,
+  ownEnvOf,
+  parseConfig,
+  withoutBoxSecrets,
+} from '../record/config.js';
 import { refuseTakenName } from '../record/names.js';
+import { newSecrets } from '../record/secrets.js';
 import { checkName } from '../record/validate.js';
 import { mountsOf, resolveMounts } from '../volumes/attachments.js';
 import { refuseVolumes } from '../volumes/rules.js';
@@ -92,7 +100,8 @@ export class EngineTemplates implements Templates {
     overwrite: boolean,
     signal: AbortSignal | undefined,
   ): Promise<TemplateRow> {
-    const { tenant, image, cpus, memory_mib, disk_size_gb, config } = box;
+    const { tenant, image, cpus, memory_mib, disk_size_gb } = box;
+    const config = JSON.stringify(withoutBoxSecrets(parseConfig(box.config)));
     const facts = { tenant, name, image, cpus, memory_mib, disk_size_gb, config };
     const id = newId('tpl');
     const created_at = Date.now();
@@ -170,7 +179,8 @@ export async function createFromTemplate(
   const volumes = await resolveMounts(ctx, tenant, options.volumes);
   const chosen = { ...options, volumes: mountsOf(volumes) };
   const facts = factsOf(tenant, chosen, template);
-  const row = await insertChild(ctx, memory, id, facts, volumes, ports).catch(async (error) => {
+  const secrets = await ctx.vault.seal(id, newSecrets(options.secrets).values);
+  const row = await insertChild(ctx, memory, id, facts, volumes, { ports, secrets }).catch(async (error) => {
     // It may have been removed meanwhile, and its memory with it.
     await requireTemplate(ctx.db, tenant, options.template);
     throw error;
@@ -230,6 +240,7 @@ function configOf(options: CreateOptions, source: BoxConfig): BoxConfig {
     main: mainOf(options, source) ?? source.main,
     network: normalNetwork({ ...source.network, ...options.network }),
     diskLimits: options.diskLimits ?? source.diskLimits,
+    secrets: newSecrets(options.secrets, source.env).configs,
     capabilities: options.capabilities ?? source.capabilities,
     volumes: options.volumes ?? [],
     lifetime: lifetimeOf(options),

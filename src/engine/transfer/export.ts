@@ -12,7 +12,7 @@ import { openDisk } from '../layers/copy.js';
 import { slots } from '../layers/disk-layers.js';
 import { memoryMap } from '../layers/memory-layers.js';
 import type { MachinesContext } from '../machines/context.js';
-import { withoutSecrets } from '../record/config.js';
+import { withoutBoxSecrets, withoutSecrets } from '../record/config.js';
 import { configOf } from '../record/rows.js';
 import { captureDisks } from '../states/disk-capture.js';
 import { takeMemory } from '../states/memory-snapshot.js';
@@ -166,7 +166,8 @@ function archiveFacts(row: BoxRow, { includeMetadata = true, env = false }: Expo
   const shape = { cpus: row.cpus, memoryMiB: row.memory_mib, diskSizeGb: row.disk_size_gb };
   const goldenKey = row.golden_key;
   if (!includeMetadata) return { shape, options: { goldenKey } };
-  const config = env ? configOf(row) : withoutSecrets(configOf(row));
+  const whole = withoutBoxSecrets(configOf(row));
+  const config = env ? whole : withoutSecrets(whole);
   // What is stored as JSON goes as it is. Volumes stay where they are.
   const options = {
     goldenKey,

@@ -99,6 +99,7 @@ export function importFacts(manifest: AnyManifest): ImportFacts {
     main: _main,
     lifetime: _lifetime,
     architecture: _architecture,
+    secrets: _secrets,
     ...config
   } = facts.config;
   checkCreateOptions({

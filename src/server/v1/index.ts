@@ -11,6 +11,7 @@ import { logRoutes } from './logs.js';
 import { observeRoutes } from './observe.js';
 import { portRoutes } from './ports.js';
 import { previewRoutes } from './previews.js';
+import { secretRoutes } from './secrets.js';
 import { serviceRoutes } from './service.js';
 import { snapshotRoutes } from './snapshots.js';
 import { templateRoutes } from './templates.js';
@@ -33,6 +34,7 @@ export const routes: readonly Route[] = [
   ...volumeRoutes,
   ...portRoutes,
   ...previewRoutes,
+  ...secretRoutes,
   ...observeRoutes,
   ...tunnelRoutes,
   ...engineRoutes,

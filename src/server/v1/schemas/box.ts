@@ -3,6 +3,7 @@ import { boxLimits, boxStatuses, durabilities } from '../../../api/index.js';
 import type { CreateJson } from '../../../wire/create.js';
 import type { DiskLimitsJson } from '../../../wire/disk-limits.js';
 import type { PublishJson } from '../../../wire/ports.js';
+import type { SecretJson } from '../../../wire/secrets.js';
 import { guestPath, named, openQuery, queryFlag, queryNumber, textMap } from '../../http/common-schemas.js';
 
 const words = z.array(z.string().max(131_072)).max(4096);
@@ -90,6 +91,18 @@ export const lifetimeRequest = z.strictObject({
   action: lifetimeAction.optional(),
   extend_only: z.boolean().optional(),
 });
+/** Parts of a secret, as far as they are bounded here. */
+export const secretName = z.string().min(1).max(128);
+export const secretValue = z.string().min(1).max(8192);
+export const secretPlaceholder = z.string().min(1).max(256);
+export const secretHosts = z.array(z.string().min(1).max(300)).min(1).max(8);
+
+const secretRequest = z.strictObject({
+  name: secretName,
+  value: secretValue,
+  hosts: secretHosts,
+  placeholder: secretPlaceholder.optional(),
+}) satisfies z.ZodType<SecretJson>;
 
 /** `CreateBoxRequest` of the v1 contract, section 1.5, and `template`. */
 export const createRequest = z
@@ -127,7 +140,7 @@ export const createRequest = z
       .optional(),
     detach: z.boolean().optional().describe('Has no effect over REST: the server keeps the box'),
     tty: z.boolean().optional().describe('Whether the main command runs on a terminal'),
-    secrets: refusedList('secrets'),
+    secrets: z.array(secretRequest).max(boxLimits.secrets).optional(),
     rootfs_path: z.never('is not supported; import the image first').optional(),
   })
   .refine((value) => (value.image === undefined) !== (value.template === undefined), {
