@@ -15,7 +15,7 @@ import { limits } from './022-limits.js';
 import { previews } from './023-previews.js';
 import { inbound } from './024-inbound.js';
 import { runEnds } from './027-run-ends.js';
-import { secrets } from './027-secrets.js';
+import { secrets } from './028-secrets.js';
 
 /** Every migration by its name, in order. A released one never changes; a new one is added at the end. */
 export const migrations: Record<string, Migration> = {
@@ -35,5 +35,5 @@ export const migrations: Record<string, Migration> = {
   '023-previews': previews,
   '024-inbound': inbound,
   '027-run-ends': runEnds,
-  '027-secrets': secrets,
+  '028-secrets': secrets,
 };
