@@ -24,7 +24,9 @@ const malformed: (typeof refusals)[string] = [
 
 /** Answers what is no request, in the form of all errors, and ends its connection. */
 export function answerNoRequest(error: NodeJS.ErrnoException, socket: Duplex, errors: ErrorWriter): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // Whoever has failed at TLS, or is gone, hears no answer.
+  const isHttp = /^(HPE|ERR_HTTP)_/.test(error.code ?? '');
+  if (!isHttp || !socket.writable) {
     socket.destroy();
     return;
   }
