@@ -82,7 +82,9 @@ function wrongPlatform(wanted: Platform, offered: readonly Platform[]): CryoboxE
   const names = [...new Set(offered.map(formatPlatform))].filter((name) => name !== 'unknown/unknown');
   return new CryoboxError(
     'unsupported',
-    `the image is not made for ${formatPlatform(wanted)}; it exists for ${names.join(', ') || 'no platform'}`,
+    names.length > 0
+      ? `the image is not made for ${formatPlatform(wanted)}; it exists for ${names.join(', ')}`
+      : `the image is not made for ${formatPlatform(wanted)}, and names no other platform`,
     {
       hint: 'Choose an image made for this machine.',
       details: { wanted: formatPlatform(wanted), platforms: names },

@@ -94,6 +94,7 @@ export class BaseDisks {
       path: files.path(layer.id),
       identity: image.manifestDigest,
       layers,
+      workingDir: image.config.workingDir,
       sizeBytes: virtual_bytes,
       signal: options.signal,
       onProgress: ({ bytes, layer: index }) =>

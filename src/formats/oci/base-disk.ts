@@ -33,6 +33,8 @@ export interface BuildBaseDiskOptions {
   readonly identity: string;
   /** Lowest first. */
   readonly layers: readonly LayerSource[];
+  /** A directory that is there in the end, whatever the layers have. Not made where a file is in the way. @default none */
+  readonly workingDir?: string;
   /** A multiple of 128 MiB. @default 10 GiB */
   readonly sizeBytes?: number;
   readonly limits?: Partial<ImageLimits>;
@@ -71,6 +73,7 @@ export async function buildBaseDisk(options: BuildBaseDiskOptions): Promise<Base
       for (const [index, layer] of options.layers.entries())
         await applyLayer(stack, layer, index, limits, options);
       stack.addMountPlaces();
+      if (options.workingDir !== undefined) stack.addDirectory(options.workingDir);
       await disk.finish(stack.root);
     } finally {
       await disk.abort();

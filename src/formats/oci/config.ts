@@ -54,7 +54,7 @@ const schema = z.object({
     })
     .nullish(),
   rootfs: z.object({
-    type: z.literal('layers'),
+    type: z.literal('layers').nullish(),
     diff_ids: z.array(z.string().refine(isDigest, 'is no digest')).nullable(),
   }),
 });
@@ -68,7 +68,7 @@ export function parseConfig(bytes: Buffer): ParsedConfig {
     config: {
       env: parseEnv(config.Env ?? []),
       workingDir: absolute(config.WorkingDir ?? ''),
-      user: config.User ?? '',
+      user: userOf(config.User ?? ''),
       entrypoint: config.Entrypoint ?? [],
       cmd: config.Cmd ?? [],
       labels: config.Labels ?? {},
@@ -95,6 +95,11 @@ function parseEnv(lines: readonly string[]): Record<string, string> {
   });
   // fromEntries defines own properties, so that a variable called __proto__ is one like any other.
   return Object.fromEntries(env);
+}
+
+/** A group alone belongs to root, as container tools take it. */
+function userOf(user: string): string {
+  return user.startsWith(':') ? `0${user}` : user;
 }
 
 function absolute(directory: string): string {

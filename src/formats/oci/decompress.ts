@@ -9,6 +9,8 @@ const chunkBytes = 256 * 1024;
 const magics: readonly (readonly [name: string, bytes: readonly number[]])[] = [
   ['gzip', [0x1f, 0x8b]],
   ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
+  // What pzstd puts before each of its frames, to be skipped (RFC 8878, section 3.1.2); the lowest of 16 forms.
+  ['zstd', [0x50, 0x2a, 0x4d, 0x18]],
   ['bzip2', [0x42, 0x5a, 0x68]],
   ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
 ];

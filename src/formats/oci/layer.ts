@@ -10,7 +10,7 @@ import { AttributesTooLarge, encodeAttributes } from '../ext4/attributes.js';
 import type { Ext4Builder } from '../ext4/builder.js';
 import { FileType, type FileTypeCode, impliedDirectory, type NodeMetadata, TreeNode } from '../tree/tree.js';
 import type { ImageLimits } from './limits.js';
-import { joinPath, PathResolver, splitEntryName } from './paths.js';
+import { isEntryName, joinPath, PathResolver, splitEntryName } from './paths.js';
 
 const whiteoutPrefix = '.wh.';
 const opaqueMarker = '.wh..wh..opq';
@@ -79,10 +79,30 @@ export class LayerStack {
   /** Adds what the guest mounts on and writes in, where the image does not bring it: every box would have to make it. */
   addMountPlaces(): void {
     for (const [name, mode] of mountPlaces) {
-      if (this.root.children?.has(name)) continue;
+      const known = this.root.children?.get(name);
+      if (known?.type === FileType.symlink) this.#makeReal(name, known);
+      if (known) continue;
       const directory = new TreeNode(FileType.directory, { ...impliedDirectory, mode }, this.#layer);
       this.root.children?.set(name, directory);
     }
+  }
+
+  /** Makes a directory where a box begins, as builders do that write no more than its name (WORKDIR). */
+  addDirectory(path: string): void {
+    // Names in the tree have a character for each byte.
+    const name = Buffer.from(path).toString('latin1');
+    if (isEntryName(name)) this.#paths.makeReal(splitEntryName(name), this.#layer);
+  }
+
+  /** A symlink that is mounted on leads straight to a directory, in the image: the guest mounts before its root is that. */
+  #makeReal(name: string, link: TreeNode): void {
+    const real = this.#paths.makeReal([name], this.#layer);
+    if (!real || real.length === 0) return;
+    // Other names of the link keep what it says.
+    if (link.links > 1) link.links -= 1;
+    const metadata = { mode: link.mode, uid: link.uid, gid: link.gid, modifiedAt: link.modifiedAt };
+    const straight = new TreeNode(FileType.symlink, metadata, link.layer, { target: real.join('/') });
+    this.root.children?.set(name, straight);
   }
 
   async #applyEntry(entry: TarEntry, tar: TarReader): Promise<void> {
@@ -97,7 +117,12 @@ export class LayerStack {
       this.#applyWhiteout(entry, parts, name);
       return;
     }
-    const parent = this.#paths.makeDirectories(parts, entry.name, this.#layer);
+    const replace = (directory: TreeNode, at: string, node: TreeNode): boolean => {
+      const isLower = node.layer < this.#layer && !this.#isNewName(directory, at);
+      if (isLower) this.#remove(directory, at, node);
+      return isLower;
+    };
+    const parent = this.#paths.makeDirectories(parts, entry.name, this.#layer, replace);
     if (entry.type === 'link') this.#addLink(entry, parent, name);
     else if (entry.type === 'directory') this.#addDirectory(entry, parent, name);
     else await this.#addNode(entry, tar, parent, name);
