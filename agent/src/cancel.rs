@@ -68,6 +68,18 @@ impl Cancel {
         self.check(what)
     }
 
+    /// Waits until a descriptor can be read, or for so long (-1: without end). Err when cancelled meanwhile.
+    pub fn wait_readable(&self, fd: RawFd, timeout_ms: i32, what: impl Display) -> Outcome<()> {
+        let event = self.event_fd().context("eventfd")?;
+        let mut fds = [
+            sys::PollFd::new(event, sys::POLLIN),
+            sys::PollFd::new(fd, sys::POLLIN),
+        ];
+        // Interrupted or not: the caller tries to read, and comes back.
+        unsafe { sys::poll(fds.as_mut_ptr(), 2, timeout_ms) };
+        self.check(what)
+    }
+
     /// Lives as long as the token. Ready from the start when it is set already.
     fn event_fd(&self) -> io::Result<RawFd> {
         let mut event = self.event();

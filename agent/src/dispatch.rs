@@ -16,6 +16,7 @@ use crate::streams::{Owner, SinkKind};
 use crate::sys;
 use crate::tar_pack::{self, PackOptions};
 use crate::tar_unpack::{self, UnpackOptions};
+use crate::watch;
 use std::fs::File;
 
 /// Set by the build: names the sources it was built from.
@@ -122,7 +123,7 @@ impl Agent {
     }
 
     fn dispatch_files(&mut self, ticket: Ticket, verb: &str, args: &Args) -> Outcome<Answer> {
-        if !matches!(verb, "stat" | "list" | "read" | "readlink") {
+        if !matches!(verb, "stat" | "list" | "read" | "readlink" | "watch") {
             self.check_thawed()?;
         }
         let path = files::path_of(args, "path")?;
@@ -140,6 +141,13 @@ impl Agent {
                 self.source_job(ticket, args, move |out| {
                     files::read(&path, offset, length, out)
                 })?
+            }
+            "watch" => {
+                let recursive = args.flag("recursive")?;
+                let (source, out) = self.stream_source(args)?;
+                self.watch_job(ticket, source, move |cancel| {
+                    watch::watch(&path, recursive, out, cancel)
+                })
             }
             "write" => {
                 let options = WriteOptions::read(args)?;
@@ -218,6 +226,13 @@ impl Agent {
         args: &Args,
         work: impl FnOnce(File) -> Outcome<Value> + Send + 'static,
     ) -> Outcome<Answer> {
+        let (source, out) = self.stream_source(args)?;
+        let work = move |_: &Cancel| work(out);
+        Ok(self.long_job(ticket, Some(source), None, work))
+    }
+
+    /// The stream a request names, and where a job writes to it; its end waits for the job.
+    fn stream_source(&mut self, args: &Args) -> Outcome<(u64, File)> {
         let stream = args
             .stream("stream")?
             .ok_or_else(|| Failure::invalid("stream is missing"))?;
@@ -230,8 +245,7 @@ impl Agent {
             source.hold_end = true;
         }
         self.attach_source(source, stream, 0);
-        let work = move |_: &Cancel| work(writer.into());
-        Ok(self.long_job(ticket, Some(source), None, work))
+        Ok((source, writer.into()))
     }
 
     /// A long job that reads from a stream. It is cancelled when the stream is cut off.

@@ -18,6 +18,8 @@ use std::thread;
 const MOST_JOBS: usize = 256;
 /// Threads of long jobs.
 const MOST_THREADS: usize = 32;
+/// Watched directories: each has a thread, and an inotify instance, of which programs of the box want some too.
+const MOST_WATCHES: usize = 32;
 /// Enough for walking directories of the deepest path accepted.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -29,12 +31,15 @@ enum Kind {
     Long,
     /// Starts at once on a thread that no transfer can take: for the machine as a whole.
     Apart,
+    /// As that, and lasts for as long as the host wants to know what happens.
+    Watch,
 }
 
 /// Who asked for a job, and what ends with it.
 #[derive(Clone)]
 struct Order {
     ticket: Ticket,
+    kind: Kind,
     /// Its end waits for the job.
     source: Option<u64>,
     sink: Option<u64>,
@@ -43,7 +48,6 @@ struct Order {
 
 struct Job {
     order: Order,
-    kind: Kind,
     work: Work,
 }
 
@@ -72,7 +76,7 @@ impl State {
         let at = self
             .queue
             .iter()
-            .position(|job| free || job.kind == Kind::Short)?;
+            .position(|job| free || job.order.kind == Kind::Short)?;
         let job = self.queue.remove(at)?;
         self.begin(&job);
         Some(job)
@@ -80,7 +84,7 @@ impl State {
 
     fn begin(&mut self, job: &Job) {
         self.running.push(job.order.clone());
-        if job.kind == Kind::Long {
+        if job.order.kind == Kind::Long {
             self.threads += 1;
         }
     }
@@ -138,7 +142,13 @@ impl Jobs {
                 format!("{} file operations are under way already", MOST_JOBS),
             ));
         }
-        if job.kind == Kind::Apart {
+        if matches!(job.order.kind, Kind::Apart | Kind::Watch) {
+            let watches = |running: &&Order| running.kind == Kind::Watch;
+            if job.order.kind == Kind::Watch
+                && state.running.iter().filter(watches).count() >= MOST_WATCHES
+            {
+                return Err(too_many_watches());
+            }
             state.begin(&job);
             drop(state);
             on_thread(&self.shared, job);
@@ -182,6 +192,14 @@ impl Jobs {
     }
 }
 
+fn too_many_watches() -> Failure {
+    let message = format!(
+        "{} directories of the box are watched already",
+        MOST_WATCHES
+    );
+    Failure::new("resource_exhausted", message).hint("Close other watches of the box.")
+}
+
 fn no_thread(error: &io::Error) -> Failure {
     let message = format!("starting a thread: {}", error);
     Failure::new("resource_exhausted", message)
@@ -208,7 +226,7 @@ fn lane(shared: Arc<Shared>) {
             }
         };
         drop(state);
-        if job.kind == Kind::Long {
+        if job.order.kind == Kind::Long {
             on_thread(&shared, job);
         } else {
             run(&shared, job);
@@ -218,7 +236,8 @@ fn lane(shared: Arc<Shared>) {
 
 fn on_thread(shared: &Arc<Shared>, job: Job) {
     let owner = shared.clone();
-    let (order, kind) = (job.order.clone(), job.kind);
+    let order = job.order.clone();
+    let kind = order.kind;
     let ended = move |shared: Arc<Shared>| {
         let mut state = shared.state();
         if kind == Kind::Long {
@@ -268,6 +287,16 @@ impl Agent {
         self.job(ticket, source, sink, Kind::Long, Box::new(work))
     }
 
+    /// Starts a job that lasts, with the source it writes to.
+    pub fn watch_job(
+        &mut self,
+        ticket: Ticket,
+        source: u64,
+        work: impl FnOnce(&Cancel) -> Outcome<Value> + Send + 'static,
+    ) -> Option<Outcome<Value>> {
+        self.job(ticket, Some(source), None, Kind::Watch, Box::new(work))
+    }
+
     /// Starts a job that waits for no other: freezing the file system, writing caches.
     pub fn job_apart(
         &mut self,
@@ -291,11 +320,12 @@ impl Agent {
         }
         let order = Order {
             ticket,
+            kind,
             source,
             sink,
             cancel,
         };
-        match self.jobs.submit(Job { order, kind, work }) {
+        match self.jobs.submit(Job { order, work }) {
             Ok(()) => None,
             Err(failure) => {
                 self.end_streams(source, sink, Some(&failure));

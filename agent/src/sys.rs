@@ -113,6 +113,9 @@ extern "C" {
     pub fn poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
     pub fn signalfd(fd: c_int, mask: *const SigSet, flags: c_int) -> c_int;
     pub fn eventfd(initial: c_uint, flags: c_int) -> c_int;
+    pub fn inotify_init1(flags: c_int) -> c_int;
+    pub fn inotify_add_watch(fd: c_int, path: *const c_char, mask: c_uint) -> c_int;
+    pub fn inotify_rm_watch(fd: c_int, watch: c_int) -> c_int;
     pub fn sigprocmask(how: c_int, set: *const SigSet, old: *mut SigSet) -> c_int;
     pub fn sigaction(signal: c_int, action: *const SigAction, old: *mut SigAction) -> c_int;
     pub fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
@@ -298,6 +301,7 @@ pub const ENODEV: i32 = 19;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
+pub const EMFILE: i32 = 24;
 pub const ECONNREFUSED: i32 = 111;
 pub const ETXTBSY: i32 = 26;
 pub const ENOSPC: i32 = 28;

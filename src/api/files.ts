@@ -1,4 +1,5 @@
 import type { ByteInput, ByteSource, CallOptions, ProgressOptions } from './common.js';
+import type { FileWatch, WatchOptions } from './file-watch.js';
 
 /** How a tree is copied. */
 export interface CopyOptions extends ProgressOptions {
@@ -87,4 +88,11 @@ export interface Files {
   remove(path: string, options?: CallOptions & { readonly recursive?: boolean }): Promise<void>;
   /** `already_exists` when something is at `to`, unless `overwrite`. */
   rename(from: string, to: string, options?: CallOptions & { readonly overwrite?: boolean }): Promise<void>;
+  /**
+   * Watches a directory: what happens in it from the answer on is told, in its order. A link is followed for `path`, not
+   * below it. The box counts as used for as long as it is watched; a pause or a stop ends the watch, a snapshot or a fork does
+   * not. Fails with `not_found`, with `invalid_argument` for what is no directory, and with `resource_exhausted`
+   * for more than 32 watches of a box or 8,192 directories in one.
+   */
+  watch(path: string, options?: WatchOptions): Promise<FileWatch>;
 }

@@ -4,6 +4,7 @@ export * from './box-options.js';
 export * from './common.js';
 export * from './diff.js';
 export * from './execution.js';
+export * from './file-watch.js';
 export * from './files.js';
 export * from './images.js';
 export * from './limits.js';

@@ -80,6 +80,7 @@ export const kindsOfBox: Kinds<Box> = {
     makeDirectory: 'use',
     remove: 'use',
     rename: 'use',
+    watch: 'use',
   },
   executions: {
     list: 'use',

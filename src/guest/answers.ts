@@ -42,6 +42,22 @@ export const fileInfo = z.object({
   linkTarget: name.nullable(),
 });
 
+const watchWords = ['started', 'created', 'written', 'removed', 'renamed', 'attributes', 'overflow'] as const;
+
+/** What is told of a watched directory. */
+export const watchEvent = z.object({
+  /** `started` comes first. `other`: what agents of later releases tell too. */
+  type: z
+    .string()
+    .max(64)
+    .transform((word) => watchWords.find((known) => known === word) ?? 'other'),
+  /** Below the directory; empty for itself. */
+  name,
+  /** The new name, of `renamed`. */
+  to: name.nullable(),
+  isDirectory: z.boolean(),
+});
+
 /** Where a link leads. */
 export const linkAnswer = z.object({ target: name });
 

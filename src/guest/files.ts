@@ -1,11 +1,10 @@
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { z } from 'zod';
-import { parseJson } from '../base/json.js';
-import { Turns } from '../base/turns.js';
 import { CryoboxError } from '../errors.js';
-import { brokenAgent, checkedAnswer, fileInfo, linkAnswer, tarResult } from './answers.js';
+import { brokenAgent, checkedAnswer, fileInfo, linkAnswer, tarResult, watchEvent } from './answers.js';
 import type { AgentConnection, Answer, RequestOptions } from './connection.js';
+import { linesOf } from './json-lines.js';
 import type { GuestReadable } from './streams.js';
 
 /** A file as the guest describes it. */
@@ -50,10 +49,18 @@ export interface PackStream {
   readonly result: Promise<TarResult>;
 }
 
-/** A line of a listing: a name and a link target, each up to 4,096 bytes and escaped, fit by far. */
-const maxEntryBytes = 64 * 1024;
-/** An entry has eight members; agents of later releases may have some more. */
-const entryBounds = { maxValues: 64, maxDepth: 4 };
+/** What is told of a watched directory. */
+export type WatchEvent = Readonly<z.infer<typeof watchEvent>>;
+
+/** A directory that is watched. */
+export interface GuestWatch {
+  /** What happens, as it happens; to be read once. */
+  readonly events: AsyncIterable<WatchEvent>;
+  /** Resolves when the guest watches no more. Never rejects. */
+  readonly ended: Promise<void>;
+  /** Ends it. */
+  close(): void;
+}
 
 /** Bytes to send. */
 export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -78,22 +85,7 @@ export class AgentFiles {
   /** The entries of a directory, as they come, in no order. */
   async *list(path: string, options?: RequestOptions): AsyncGenerator<FileInfo, void> {
     const { stream, answer } = this.#download('fs.list', { path }, options);
-    const turns = new Turns();
-    let rest = Buffer.alloc(0);
-    for await (const chunk of stream) {
-      const bytes: Buffer = Buffer.concat([rest, chunk as Buffer]);
-      let start = 0;
-      for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, start)) {
-        yield parseEntry(bytes.toString('utf8', start, end));
-        start = end + 1;
-        await turns.step();
-      }
-      await turns.step();
-      rest = Buffer.from(bytes.subarray(start));
-      if (rest.length > maxEntryBytes) {
-        throw brokenAgent(`an entry of ${path} is beyond ${maxEntryBytes} bytes`);
-      }
-    }
+    yield* linesOf(stream, fileInfo, 'fs.list');
     await answer;
   }
 
@@ -168,6 +160,20 @@ export class AgentFiles {
   async readSymlink(path: string, options?: RequestOptions): Promise<string> {
     const answer = await this.#call('fs.readlink', { path }, options);
     return checkedAnswer(linkAnswer, answer, 'fs.readlink').target;
+  }
+
+  /** Watches a directory; what happens from then on is told. `recursive`: also in the directories below. */
+  async watch(path: string, options: { recursive?: boolean } & RequestOptions = {}): Promise<GuestWatch> {
+    const { recursive = false, ...request } = options;
+    const { stream, answer } = this.#download('fs.watch', { path, recursive }, request);
+    const events = linesOf(stream, watchEvent, 'fs.watch');
+    const first = await events.next();
+    if (first.done || first.value.type !== 'started') throw brokenAgent('fs.watch did not begin');
+    const ended = answer.then(
+      () => undefined,
+      () => undefined,
+    );
+    return { events, ended, close: () => stream.destroy() };
   }
 
   /** A file or tree as a tar stream. */
@@ -247,14 +253,4 @@ export class AgentFiles {
       throw broken ? broken.cause : error;
     }
   }
-}
-
-function parseEntry(line: string): FileInfo {
-  let entry: unknown;
-  try {
-    entry = parseJson(line, entryBounds);
-  } catch (cause) {
-    throw brokenAgent('an entry of a directory is not JSON, or holds too much', cause);
-  }
-  return checkedAnswer(fileInfo, entry, 'fs.list');
 }

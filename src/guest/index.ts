@@ -73,7 +73,7 @@ export {
   type ExecutionInfo as GuestExecutionInfo,
   type KeptOutput,
 } from './executions.js';
-export type { FileInfo as GuestFileInfo, PackStream } from './files.js';
+export type { FileInfo as GuestFileInfo, PackStream, WatchEvent as GuestWatchEvent } from './files.js';
 export { buildInitramfs } from './initramfs.js';
 export { findKernel as readKernel } from './kernel.js';
 export { findOnDemandModules, onDemandVersion } from './on-demand.js';

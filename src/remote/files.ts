@@ -7,16 +7,21 @@ import type {
   FileInfo,
   FileOwner,
   Files,
+  FileWatch,
   PackOptions,
+  WatchOptions,
 } from '../api/index.js';
 import { withBytes } from '../base/byte-source.js';
 import { collectFile } from '../base/collect-file.js';
 import { packHostTree } from '../base/host-pack.js';
 import { unpackHostTree } from '../base/host-unpack.js';
+import { watchOf } from '../surface/file-watch.js';
+import { watchEvents } from '../wire/file-watch.js';
 import { copyResultFromHeaders, fileFromJson } from '../wire/files.js';
 import { asObjects } from '../wire/json.js';
-import { octets, tarMedia } from '../wire/media.js';
+import { ndjson, octets, tarMedia } from '../wire/media.js';
 import { orNull } from './executions.js';
+import { jsonLines } from './lines.js';
 import type { Transport } from './transport.js';
 
 /** Reports bytes as they pass. */
@@ -145,5 +150,17 @@ export class RemoteFiles implements Files {
   ): Promise<void> {
     const json = { from, to, ...(overwrite ? { overwrite } : {}) };
     await this.#transport.empty({ method: 'POST', path: `${this.#path}/rename`, json, signal });
+  }
+
+  async watch(path: string, { recursive, signal }: WatchOptions = {}): Promise<FileWatch> {
+    const left = new AbortController();
+    const source = await this.#transport.bytes({
+      method: 'GET',
+      path: `${this.#path}/watch`,
+      query: { path, recursive },
+      accept: ndjson,
+      signal: signal ? AbortSignal.any([signal, left.signal]) : left.signal,
+    });
+    return watchOf(watchEvents(jsonLines(source)), () => left.abort(), signal);
   }
 }

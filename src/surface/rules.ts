@@ -37,6 +37,7 @@ import type {
   Templates,
   Volumes,
   WaitForPortOptions,
+  WatchOptions,
 } from '../api/index.js';
 import type { OptionNames } from '../base/check-options.js';
 
@@ -178,6 +179,7 @@ const ofFiles: Rules<Files> = {
   makeDirectory: rule<Given<Files['makeDirectory'], 1>>(1, { ...call, owner: true }),
   remove: rule<Given<Files['remove'], 1>>(1, { ...call, recursive: true }),
   rename: rule<Given<Files['rename'], 2>>(2, { ...call, overwrite: true }),
+  watch: rule<WatchOptions>(1, { ...call, recursive: true }),
 };
 
 const ofExecutions: Rules<Executions> = {

@@ -78,6 +78,7 @@ const operations: Record<string, Call> = {
   'files.makeDirectory': ({ box }, o) => box.files.makeDirectory('/tmp/cancelled', o),
   'files.remove': ({ box }, o) => box.files.remove('/etc/passwd', o),
   'files.rename': ({ box }, o) => box.files.rename('/etc/passwd', '/tmp/cancelled', o),
+  'files.watch': ({ box }, o) => box.files.watch('/tmp', o),
   'files.copyIn': ({ box }, o) => box.files.copyIn('package.json', '/tmp/cancelled', o),
   'files.copyOut': ({ box }, o) => box.files.copyOut('/etc/passwd', nowhere, o),
   'files.pack': ({ box }, o) => box.files.pack('/etc', o),

@@ -73,11 +73,13 @@ export async function eventually<T>(task: () => Promise<T>): Promise<T> {
 }
 
 /** The ways to a runtime that must not differ. */
-const ways: Record<string, (stage: Stage) => Runtime> = {
-  embedded: (stage) => stage.engine.runtime(),
-  'engine socket': (stage) => connectRuntime({ socketPath: stage.socketPath }),
-  TCP: (stage) => connectRuntime({ url: stage.keyedUrl, apiKey: 'owner' }),
+const ways = {
+  embedded: (stage: Stage): Runtime => stage.engine.runtime(),
+  'engine socket': (stage: Stage): Runtime => connectRuntime({ socketPath: stage.socketPath }),
+  TCP: (stage: Stage): Runtime => connectRuntime({ url: stage.keyedUrl, apiKey: 'owner' }),
 };
+
+const everyWay = Object.keys(ways) as (keyof typeof ways)[];
 
 /** How often each suite is run: `npm run test:conformance` does it three times over. */
 const rounds = Number(process.env.CRYOBOX_ROUNDS || 1);
@@ -90,8 +92,11 @@ export interface Subject {
   readonly stage: Stage;
 }
 
-/** Runs one suite over the embedded runtime, the engine's socket and TCP. */
-export function conformance(name: string, suite: (subject: Subject) => void): void {
+type Suite = (subject: Subject) => void;
+
+/** Runs one suite over the embedded runtime, the engine's socket and TCP, or over those that are named. */
+export function conformance(name: string, ...rest: [Suite] | [(keyof typeof ways)[], Suite]): void {
+  const [chosen, suite] = rest.length === 2 ? rest : [everyWay, rest[0]];
   describe(name, () => {
     let stage: Stage | undefined;
     beforeAll(async () => {
@@ -99,7 +104,7 @@ export function conformance(name: string, suite: (subject: Subject) => void): vo
     });
     afterAll(async () => stage?.close());
 
-    const turns = Array.from({ length: rounds }, () => Object.entries(ways)).flat();
+    const turns = Array.from({ length: rounds }, () => chosen.map((way) => [way, ways[way]] as const)).flat();
     describe.each(turns)('over %s', (_way, open) => {
       const subject: { runtime?: Runtime; box?: Box; stage?: Stage } = {};
       beforeAll(async () => {

@@ -140,7 +140,6 @@ describe('requests of E2B', () => {
       status: 404,
       json: { code: 'not_found' },
     });
-    expect(await call('filesystem.Filesystem/CreateWatcher', { path: '/' })).toMatchObject({ status: 501 });
     expect(await call('filesystem.Filesystem/Stat', 'text')).toMatchObject({
       status: 400,
       json: { code: 'invalid_argument' },

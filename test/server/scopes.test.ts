@@ -22,7 +22,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
       'getTree',
       'getPrometheus',
     ],
-    ...['readFile', 'packFiles', 'statFile', 'listFiles', 'listExecutions', 'getExecution'],
+    ...['readFile', 'packFiles', 'statFile', 'listFiles', 'watchFiles', 'listExecutions', 'getExecution'],
     'getExecutionLogs',
     ...['listSnapshots', 'getSnapshot', 'diffBox', 'streamEvents'],
   ],

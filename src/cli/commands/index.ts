@@ -34,6 +34,7 @@ import { top } from './top.js';
 import { ui } from './ui.js';
 import { gc, verify } from './upkeep.js';
 import { volume } from './volumes.js';
+import { watch } from './watch.js';
 
 const lifecycle = [
   ...[run, create, exec, attach, start, stop, restart, kill, wait],
@@ -51,7 +52,7 @@ const container = createGroup({
 
 /** Every command, in the order of the help. */
 export const commandGroups: readonly { readonly heading: string; readonly commands: readonly Command[] }[] = [
-  { heading: 'Boxes:', commands: [...lifecycle, ...looking, cp, ssh, executions, container] },
+  { heading: 'Boxes:', commands: [...lifecycle, ...looking, cp, watch, ssh, executions, container] },
   { heading: 'States:', commands: [snapshot, rollback, diff, clone, exportBox, importBox] },
   { heading: 'Memory:', commands: [pause, resume, fork, template] },
   { heading: 'Images and volumes:', commands: [images, pull, rmi, volume] },

@@ -7,20 +7,25 @@ import type {
   FileInfo,
   FileOwner,
   Files,
+  FileWatch,
   PackOptions,
+  WatchOptions,
 } from '../../api/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
 import { withBytes } from '../../base/byte-source.js';
 import { collectFile } from '../../base/collect-file.js';
 import { packHostTree } from '../../base/host-pack.js';
 import { unpackHostTree } from '../../base/host-unpack.js';
+import { inBackground } from '../../base/in-background.js';
 import { Turns } from '../../base/turns.js';
 import { CryoboxError, isCryoboxError } from '../../errors.js';
 import type { GuestFileInfo, PackStream } from '../../guest/index.js';
+import { watchOf } from '../../surface/file-watch.js';
 import type { MachinesContext } from '../machines/context.js';
 import type { LiveBox } from '../machines/live.js';
 import { infoOf, Listing } from './listing.js';
 import { useBox } from './use.js';
+import { eventsBelow } from './watching.js';
 
 /** Files of one box of the engine. */
 export class EngineFiles implements Files {
@@ -161,6 +166,20 @@ export class EngineFiles implements Files {
     checkPath(from);
     checkPath(to);
     await this.#use({ signal }, ({ agent }) => agent.files.rename(from, to, { overwrite, signal }));
+  }
+
+  async watch(path: string, { recursive, signal }: WatchOptions = {}): Promise<FileWatch> {
+    checkPath(path);
+    return await this.#use({ signal }, async ({ agent, boxId }) => {
+      const { events, ended, close } = await agent.files.watch(path, { recursive, signal });
+      const use = this.#ctx.activity.use(boxId);
+      inBackground(
+        ended.then(() => use[Symbol.dispose]()),
+        'note the end of a watch',
+        this.#ctx.logger,
+      );
+      return watchOf(eventsBelow(path, events), close, signal);
+    });
   }
 
   async #use<T>({ signal }: CallOptions, task: (live: LiveBox) => Promise<T>): Promise<T> {

@@ -81,14 +81,13 @@ export async function follow<T>(
   });
 }
 
-/** Whether an operation gave bytes that are still to be read. A connection, which has two directions, is none. */
+/**
+ * Whether an operation gave bytes that are still to be read. A connection, which has two directions, is none; neither is what
+ * can be closed, a handle whose operation has ended.
+ */
 export function isByteSource(result: unknown): result is ByteSource {
-  return (
-    typeof result === 'object' &&
-    result !== null &&
-    Symbol.asyncIterator in result &&
-    !(result instanceof Duplex)
-  );
+  if (typeof result !== 'object' || result === null || result instanceof Duplex) return false;
+  return Symbol.asyncIterator in result && !('close' in result);
 }
 
 function bytesOf(result: unknown): number | undefined {

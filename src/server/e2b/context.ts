@@ -7,6 +7,7 @@ import { factsOf } from './facts.js';
 import { boxIdOf, sandboxIdOf } from './names.js';
 import { OpenStreams } from './open-streams.js';
 import { Processes } from './processes.js';
+import { Watchers } from './watchers.js';
 
 /** Seconds a sandbox lives at least when traffic has resumed it. */
 const minWakeSeconds = 300;
@@ -31,6 +32,7 @@ export interface E2bContext extends E2bOptions {
   readonly errors: ErrorWriter;
   readonly processes: Processes;
   readonly streams: OpenStreams;
+  readonly watchers: Watchers;
 }
 
 /** A sandbox that clients may use now. */
@@ -88,5 +90,6 @@ export function createContext(
     errors,
     streams: new OpenStreams({ runtimeFor, logger }),
     processes: new Processes(),
+    watchers: new Watchers(),
   };
 }

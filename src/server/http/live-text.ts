@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises';
+import { withPauses } from '../../base/pauses.js';
 
 /** Media type of server-sent events. */
 export const eventStream = 'text/event-stream';
@@ -30,34 +30,12 @@ export function lastEventId(
 /** Items as text; an empty line, or a comment, at once and while nothing happens. */
 export async function* liveText(items: AsyncIterable<LiveItem>, sse: boolean): AsyncGenerator<Uint8Array> {
   const heartbeat = Buffer.from(sse ? ': alive\n\n' : '\n');
-  const iterator = items[Symbol.asyncIterator]();
-  let pending = iterator.next();
-  // It is waited for when the client has taken the first bytes; a failure until then is not an unhandled one.
-  pending.catch(() => undefined);
-  try {
-    // What is wrong with the request is known by now, before the answer begins.
-    await Promise.race([pending, setImmediate()]);
-    yield heartbeat;
-    for (;;) {
-      let timer: NodeJS.Timeout | undefined;
-      const quiet = new Promise<undefined>((resolve) => {
-        timer = setTimeout(() => resolve(undefined), heartbeatMs);
-      });
-      const next = await Promise.race([pending, quiet]);
-      clearTimeout(timer);
-      if (next === undefined) {
-        yield heartbeat;
-        continue;
-      }
-      if (next.done) return;
-      const { id, event, json } = next.value;
-      const text = JSON.stringify(json);
-      yield Buffer.from(sse ? `id: ${id}\nevent: ${event}\ndata: ${text}\n\n` : `${text}\n`);
-      pending = iterator.next();
-      pending.catch(() => undefined);
+  for await (const item of withPauses(items, heartbeatMs)) {
+    if (item === undefined) {
+      yield heartbeat;
+      continue;
     }
-  } finally {
-    pending.catch(() => undefined);
-    await iterator.return?.();
+    const text = JSON.stringify(item.json);
+    yield Buffer.from(sse ? `id: ${item.id}\nevent: ${item.event}\ndata: ${text}\n\n` : `${text}\n`);
   }
 }

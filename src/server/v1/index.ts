@@ -17,6 +17,7 @@ import { snapshotRoutes } from './snapshots.js';
 import { templateRoutes } from './templates.js';
 import { tunnelRoutes } from './tunnel.js';
 import { volumeRoutes } from './volumes.js';
+import { watchRoutes } from './watching.js';
 
 /** Every operation of the REST API, in one list. */
 export const routes: readonly Route[] = [
@@ -27,6 +28,7 @@ export const routes: readonly Route[] = [
   ...logRoutes,
   ...attachRoutes,
   ...filesRoutes,
+  ...watchRoutes,
   ...snapshotRoutes,
   ...copyRoutes,
   ...imageRoutes,

@@ -6,6 +6,9 @@ import { describePackage } from './descriptor.js';
 /** Numbers of what an entry is. */
 export const fileTypes = { unspecified: 0, file: 1, directory: 2, symlink: 3 } as const;
 
+/** Numbers of what happened to a file. */
+export const eventTypes = { create: 1, write: 2, remove: 3, rename: 4, chmod: 5 } as const;
+
 /** A file, directory or link; of a link most of it is said of what it leads to. */
 export interface EntryInfo {
   readonly name: string;
@@ -22,9 +25,28 @@ export interface EntryInfo {
   readonly isSymlink: boolean;
 }
 
+/** Something that happened in a watched directory. */
+export interface FilesystemEvent {
+  /** Below the directory. */
+  readonly name: string;
+  readonly type: number;
+  readonly entry?: EntryInfo;
+}
+
+/** What is told of a watched directory: that it is watched, what happens, and that the stream lives. */
+type WatchEvent =
+  | { readonly case: 'start' | 'keepalive'; readonly value: object }
+  | { readonly case: 'filesystem'; readonly value: FilesystemEvent };
+
 type Of<Name extends string, Fields = object> = Message<`filesystem.${Name}`> & Fields;
 type AtPath<Name extends string, Fields = object> = Of<Name, { readonly path: string } & Fields>;
 type WithEntry<Name extends string> = Of<Name, { readonly entry?: EntryInfo }>;
+
+type Watching<Name extends string> = AtPath<
+  Name,
+  { readonly recursive: boolean; readonly includeEntry: boolean }
+>;
+type OfWatcher<Name extends string> = Of<Name, { readonly watcherId: string }>;
 
 interface Unary<Request extends Message, Answer extends Message> {
   methodKind: 'unary';
@@ -107,7 +129,7 @@ const table = {
   },
 } as const;
 
-/** Files of a sandbox: `filesystem.Filesystem`. What is not in the type is answered as not implemented. */
+/** Files of a sandbox: `filesystem.Filesystem`. */
 export const filesystemService = describePackage('filesystem', table).getService(
   'filesystem.Filesystem',
 ) as GenService<{
@@ -122,4 +144,15 @@ export const filesystemService = describePackage('filesystem', table).getService
     Of<'ListDirResponse', { readonly entries: EntryInfo[] }>
   >;
   remove: Unary<AtPath<'RemoveRequest'>, Of<'RemoveResponse'>>;
+  watchDir: {
+    methodKind: 'server_streaming';
+    input: GenMessage<Watching<'WatchDirRequest'>>;
+    output: GenMessage<Of<'WatchDirResponse', { readonly event: WatchEvent }>>;
+  };
+  createWatcher: Unary<Watching<'CreateWatcherRequest'>, OfWatcher<'CreateWatcherResponse'>>;
+  getWatcherEvents: Unary<
+    OfWatcher<'GetWatcherEventsRequest'>,
+    Of<'GetWatcherEventsResponse', { readonly events: FilesystemEvent[] }>
+  >;
+  removeWatcher: Unary<OfWatcher<'RemoveWatcherRequest'>, Of<'RemoveWatcherResponse'>>;
 }>;

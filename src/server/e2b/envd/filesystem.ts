@@ -1,10 +1,14 @@
 import { posix } from 'node:path';
-import type { ServiceImpl } from '@connectrpc/connect';
-import type { FileInfo, Files } from '../../../api/index.js';
+import { Code, ConnectError, type HandlerContext, type ServiceImpl } from '@connectrpc/connect';
+import type { FileInfo, Files, FileWatch } from '../../../api/index.js';
+import { withPauses } from '../../../base/pauses.js';
 import { CryoboxError } from '../../../errors.js';
+import type { Watchers } from '../watchers.js';
 import { askerOf } from './asker.js';
 import { entryOf } from './entries.js';
+import { filesystemEvents, type Watched } from './file-events.js';
 import type { EntryInfo, filesystemService } from './filesystem-messages.js';
+import { keepAliveMsOf } from './keep-alive.js';
 import { makeDirectories } from './make-directories.js';
 import { type Names, namesOf, resolvePath, type User } from './users.js';
 
@@ -55,8 +59,21 @@ async function listTo(
   }
 }
 
-/** `filesystem.Filesystem` over the files of boxes. */
-export const filesystem: Partial<ServiceImpl<typeof filesystemService>> = {
+/** The directory at a path, behind a link too. Throws `not_found`, `invalid_argument`. */
+async function directoryAt(place: Place, shown: string): Promise<{ real: string; shown: string }> {
+  const info = await requireStat(place.files, shown);
+  const entry = await entryOf(place.files, place.names, info);
+  const real = entry.symlinkTarget ?? shown;
+  if ((await place.files.stat(real))?.type !== 'directory') {
+    throw new CryoboxError('invalid_argument', `path is not a directory: ${shown}`);
+  }
+  return { real, shown };
+}
+
+type Methods = ServiceImpl<typeof filesystemService>;
+
+/** Files, without those that are watched. */
+const plain: Omit<Methods, keyof ReturnType<typeof watching>> = {
   async stat({ path }, context) {
     const place = await placeOf(context);
     return await entryAt(place, resolvePath(path, place.user));
@@ -89,15 +106,9 @@ export const filesystem: Partial<ServiceImpl<typeof filesystemService>> = {
 
   async listDir({ path, depth }, context) {
     const place = await placeOf(context);
-    const shown = resolvePath(path, place.user);
-    const info = await requireStat(place.files, shown);
-    const entry = await entryOf(place.files, place.names, info);
-    const real = entry.symlinkTarget ?? shown;
-    if ((await place.files.stat(real))?.type !== 'directory') {
-      throw new CryoboxError('invalid_argument', `path is not a directory: ${shown}`);
-    }
+    const directory = await directoryAt(place, resolvePath(path, place.user));
     const entries: EntryInfo[] = [];
-    await listTo(place, { real, shown }, depth || 1, entries);
+    await listTo(place, directory, depth || 1, entries);
     return { entries };
   },
 
@@ -109,7 +120,62 @@ export const filesystem: Partial<ServiceImpl<typeof filesystemService>> = {
   },
 };
 
-async function placeOf(context: Parameters<typeof askerOf>[0]): Promise<Place> {
+/** A directory that a request asks to watch, and its watch. */
+async function watchOf(
+  context: HandlerContext,
+  { path, recursive, includeEntry }: { path: string; recursive: boolean; includeEntry: boolean },
+  signal?: AbortSignal,
+): Promise<{ watch: FileWatch; watched: Watched }> {
+  const { files, names, user } = await placeOf(context);
+  const { shown } = await directoryAt({ files, names, user }, resolvePath(path, user));
+  const watch = await files.watch(shown, { recursive, signal });
+  return { watch, watched: { files, names, directory: shown, includeEntry } };
+}
+
+/** Directories that are watched: a stream of events, or a watcher whose events a client comes for. */
+function watching(
+  watchers: Watchers,
+): Pick<Methods, 'watchDir' | 'createWatcher' | 'getWatcherEvents' | 'removeWatcher'> {
+  return {
+    async *watchDir(request, context) {
+      const { watch, watched } = await watchOf(context, request, context.signal);
+      let hasStarted = false;
+      for await (const event of withPauses(watch, keepAliveMsOf(context))) {
+        if (event === undefined) {
+          yield { event: { case: hasStarted ? 'keepalive' : 'start', value: {} } };
+          hasStarted = true;
+          continue;
+        }
+        for (const value of await filesystemEvents(watched, event)) {
+          yield { event: { case: 'filesystem', value } };
+        }
+      }
+      if (context.signal.aborted)
+        throw new ConnectError('the time of the watch is up', Code.DeadlineExceeded);
+    },
+
+    async createWatcher(request, context) {
+      const { watch, watched } = await watchOf(context, request);
+      return { watcherId: watchers.add(askerOf(context).box.id, watch, watched) };
+    },
+
+    getWatcherEvents({ watcherId }, context) {
+      return { events: watchers.take(askerOf(context).box.id, watcherId) };
+    },
+
+    removeWatcher({ watcherId }, context) {
+      watchers.remove(askerOf(context).box.id, watcherId);
+      return {};
+    },
+  };
+}
+
+/** `filesystem.Filesystem` over the files of boxes. */
+export function filesystemImplementation(watchers: Watchers): Methods {
+  return { ...plain, ...watching(watchers) };
+}
+
+async function placeOf(context: HandlerContext): Promise<Place> {
   const { box, userName } = askerOf(context);
   const names = await namesOf(box.files);
   const user = names.user(userName);

@@ -1,22 +1,15 @@
-import { Code, ConnectError, type HandlerContext, type ServiceImpl } from '@connectrpc/connect';
+import { Code, ConnectError, type ServiceImpl } from '@connectrpc/connect';
 import type { Box, StdinWriter } from '../../../api/index.js';
 import { CryoboxError, isCryoboxError } from '../../../errors.js';
 import { type Processes, SandboxProcess } from '../processes.js';
 import { type Asker, askerOf } from './asker.js';
+import { keepAliveMsOf } from './keep-alive.js';
 import type { processService, Selector, StartRequest } from './process-messages.js';
 import { requireUser, resolvePath } from './users.js';
 
-/** Seconds between signs of life where nothing happens, unless the client asks for others. */
-const keepAliveSeconds = 90;
-const maxKeepAliveSeconds = 3600;
 /** How long the end of a killed process is waited for. */
 const killMs = 5000;
 const signalNames: Readonly<Record<number, string>> = { 9: 'SIGKILL', 15: 'SIGTERM' };
-
-function keepAliveMsOf({ requestHeader }: HandlerContext): number {
-  const asked = Number(requestHeader.get('keepalive-ping-interval') ?? keepAliveSeconds);
-  return (asked >= 1 ? Math.min(asked, maxKeepAliveSeconds) : keepAliveSeconds) * 1000;
-}
 
 /** Starts a process in the box. */
 async function start(

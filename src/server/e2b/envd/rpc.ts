@@ -13,7 +13,7 @@ import { factsOf } from '../facts.js';
 import { sandboxIdOf } from '../names.js';
 import { boxIdParams } from '../params.js';
 import { askerKey } from './asker.js';
-import { filesystem } from './filesystem.js';
+import { filesystemImplementation } from './filesystem.js';
 import { filesystemService } from './filesystem-messages.js';
 import { processImplementation } from './process.js';
 import { processService } from './process-messages.js';
@@ -62,7 +62,11 @@ function handlersOf(ctx: E2bContext): ReadonlyMap<string, UniversalHandler> {
     start: (request, context) => withNamedErrors(ctx, processes.start(request, context)),
     connect: (request, context) => withNamedErrors(ctx, processes.connect(request, context)),
   });
-  router.service(filesystemService, filesystem);
+  const filesystem = filesystemImplementation(ctx.watchers);
+  router.service(filesystemService, {
+    ...filesystem,
+    watchDir: (request, context) => withNamedErrors(ctx, filesystem.watchDir(request, context)),
+  });
   return new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 }
 

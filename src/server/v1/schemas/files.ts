@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { guestPath, named, openQuery, queryFlag, queryNumber } from '../../http/common-schemas.js';
+import { errorBody, guestPath, named, openQuery, queryFlag, queryNumber } from '../../http/common-schemas.js';
 
 /**
  * Query of `PUT {p}/boxes/{id}/files`. `source_is_dir`: whether the tar was made of a directory; its files then go into
@@ -21,6 +21,9 @@ export const packQuery = openQuery({
 
 /** Query of what reads one path. */
 export const pathQuery = z.strictObject({ path: guestPath });
+
+/** Query of `GET .../files/watch`. */
+export const watchQuery = z.strictObject({ path: guestPath, recursive: queryFlag.optional() });
 
 /** The largest number of a user or group. */
 const maxOwnerId = 0xffff_fffe;
@@ -71,3 +74,27 @@ export const fileBody = z
     link_target: z.string().optional(),
   })
   .register(named, { id: 'FileEntry' });
+
+/** One line of `GET .../files/watch`. */
+export const watchLine = z
+  .discriminatedUnion('type', [
+    z.object({
+      type: z.enum(['created', 'written', 'removed', 'attributes']),
+      path: z.string(),
+      is_directory: z.boolean(),
+    }),
+    z.object({
+      type: z.literal('renamed'),
+      path: z.string(),
+      to: z.string(),
+      is_directory: z.boolean(),
+    }),
+    z.object({
+      type: z.literal('overflow').describe('Events were lost'),
+      path: z.string().describe('The watched path'),
+      is_directory: z.boolean(),
+    }),
+    z.object({ type: z.literal('ended').describe('The watched directory is gone') }),
+    z.object({ type: z.literal('error'), error: errorBody.shape.error }),
+  ])
+  .register(named, { id: 'FileEventLine' });
