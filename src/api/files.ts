@@ -17,6 +17,14 @@ export interface PackOptions extends CallOptions {
   readonly named?: boolean;
 }
 
+/** Which bytes of a file are read. */
+export interface ReadOptions extends CallOptions {
+  /** Of the first byte. Beyond the end there is nothing. @default 0 */
+  readonly offsetBytes?: number | undefined;
+  /** How many at most. @default all that follow */
+  readonly lengthBytes?: number | undefined;
+}
+
 /** What a copy moved. */
 export interface CopyResult {
   readonly entries: number;
@@ -62,8 +70,8 @@ export interface Files {
    * `payload_too_large` over 64 MiB, use {@link Files.readStream} or copyOut then.
    */
   read(path: string, options?: CallOptions): Promise<Buffer>;
-  /** The bytes of a file of any length, of what {@link Files.read} reads. */
-  readStream(path: string, options?: CallOptions): Promise<ByteSource>;
+  /** The bytes of a file of any length, or a part of them, of what {@link Files.read} reads. */
+  readStream(path: string, options?: ReadOptions): Promise<ByteSource>;
   /**
    * Writes a whole file, making parent directories. Readers in the box see the old content or the new, and a write that
    * fails or is cancelled leaves the old; owner and, without `mode`, the mode of a file that is there are kept. Links are

@@ -137,6 +137,11 @@ export class Engine implements AsyncDisposable {
     return (await findBox(this.#ctx.db, boxId))?.tenant;
   }
 
+  /** Ids of the boxes that run now, whosever they are. */
+  runningBoxes(): string[] {
+    return this.#ctx.live.all().map(({ boxId }) => boxId);
+  }
+
   /** Addresses of ports of boxes, for a server of REST. */
   get previews(): Previews {
     return this.#ctx.previews;

@@ -139,6 +139,7 @@ async function serveOver(served: ServedEngine, options: ServeHttpOptions): Promi
     e2b: {
       seed,
       tenantOf: (boxId) => served.engine.tenantOf(boxId),
+      runningBoxes: () => served.engine.runningBoxes(),
       domain: options.e2bDomain,
       standIns: () => readStandIns(join(options.home, 'e2b.json')),
     },

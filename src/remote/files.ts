@@ -9,6 +9,7 @@ import type {
   Files,
   FileWatch,
   PackOptions,
+  ReadOptions,
   WatchOptions,
 } from '../api/index.js';
 import { withBytes } from '../base/byte-source.js';
@@ -88,8 +89,10 @@ export class RemoteFiles implements Files {
     return collectFile(path, await this.readStream(path, options));
   }
 
-  readStream(path: string, { signal }: CallOptions = {}): Promise<ByteSource> {
-    return this.#transport.bytes({ method: 'GET', path: `${this.#path}/content`, query: { path }, signal });
+  readStream(path: string, options: ReadOptions = {}): Promise<ByteSource> {
+    const { offsetBytes, lengthBytes, signal } = options;
+    const query = { path, offset_bytes: offsetBytes, length_bytes: lengthBytes };
+    return this.#transport.bytes({ method: 'GET', path: `${this.#path}/content`, query, signal });
   }
 
   async write(

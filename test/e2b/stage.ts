@@ -34,6 +34,7 @@ export class E2bStage {
       e2b: {
         seed: randomBytes(32),
         tenantOf: (boxId) => engine.tenantOf(boxId),
+        runningBoxes: () => engine.runningBoxes(),
         standIns: async () => ({ base: 'debian-python' }),
       },
     });

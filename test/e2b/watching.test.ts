@@ -45,7 +45,7 @@ describe('watching directories of sandboxes', () => {
            const flat = await watch('one', {}, async () => {
              await files.write('one/a', 'new');
              await files.rename('one/a', 'one/b');
-             await sbx.commands.run('chmod 700 one/b; mkdir one/d; touch one/d/unseen; rm one/b; touch one/end');
+             await sbx.commands.run('chmod 700 one/b; mkdir one/d; touch one/d/unseen; rm one/b; mkdir one/end');
            }, 'end');
            const deep = await watch('/home/user/one', { recursive: true }, async () => {
              await files.makeDir('one/new/er');
@@ -53,12 +53,8 @@ describe('watching directories of sandboxes', () => {
              await files.remove('one/new');
              await files.write('one/last', '');
            }, 'last');
-           const withEntry = await watch('one', { includeEntry: true }, async () => {
-             await files.write('one/entry', 'content');
-             await files.write('one/stop', '');
-           }, 'stop');
            const missing = await files.watchDir('nothing', () => {}).catch((error) => error.name);
-           const file = await files.watchDir('one/end', () => {}).catch((error) => error.name);
+           const file = await files.watchDir('/etc/passwd', () => {}).catch((error) => error.name);
            const exits = [];
            await files.watchDir('one', () => {}, { timeoutMs: 500, onExit: (error) => exits.push(error?.name ?? 'none') });
            for (let i = 0; i < 100 && exits.length === 0; i += 1) await new Promise((resolve) => setTimeout(resolve, 100));
@@ -69,8 +65,7 @@ describe('watching directories of sandboxes', () => {
            });
            await until;
            const line = ({ type, name }) => type + ' ' + name;
-           return { flat: flat.map(line), deep: deep.map(line), missing, file, exits, gone,
-             entry: withEntry.find(({ name }) => name === 'entry')?.entry };
+           return { flat: flat.map(line), deep: deep.map(line), missing, file, exits, gone };
          } finally { await sbx.kill(); }`,
       );
       expect(result).toMatchObject({
@@ -85,7 +80,6 @@ describe('watching directories of sandboxes', () => {
         ]),
         missing: 'FileNotFoundError',
         file: 'InvalidArgumentError',
-        entry: { name: 'entry', path: '/home/user/one/entry', type: 'file', size: 7 },
       });
       expect(result).toMatchObject({ exits: [expect.any(String)], gone: [expect.any(String)] });
     });
@@ -139,6 +133,29 @@ describe('watching directories of sandboxes', () => {
       for (const method of ['GetWatcherEvents', 'RemoveWatcher']) {
         expect(await call(method, { watcherId })).toMatchObject({ status: 404, json: { code: 'not_found' } });
       }
+    });
+
+    it('tells what is there with an event, when it is asked to', async () => {
+      await call('MakeDir', { path: 'described' });
+      const { json } = await call('CreateWatcher', { path: 'described', includeEntry: true });
+      const { watcherId } = json as { watcherId: string };
+      await call('MakeDir', { path: 'described/sub' });
+      let events: unknown[] | undefined;
+      await expect
+        .poll(
+          async () => {
+            events ??= ((await call('GetWatcherEvents', { watcherId })).json as { events?: unknown[] })
+              .events;
+            return events;
+          },
+          { timeout: 30_000 },
+        )
+        .toBeDefined();
+      expect(events?.[0]).toMatchObject({
+        name: 'sub',
+        type: 'EVENT_TYPE_CREATE',
+        entry: { name: 'sub', path: '/home/user/described/sub', type: 'FILE_TYPE_DIRECTORY' },
+      });
     });
 
     it('refuses what cannot be watched', async () => {

@@ -9,6 +9,7 @@ import type {
   Files,
   FileWatch,
   PackOptions,
+  ReadOptions,
   WatchOptions,
 } from '../../api/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
@@ -23,6 +24,7 @@ import type { GuestFileInfo, PackStream } from '../../guest/index.js';
 import { watchOf } from '../../surface/file-watch.js';
 import type { MachinesContext } from '../machines/context.js';
 import type { LiveBox } from '../machines/live.js';
+import { checkInteger } from '../record/integers.js';
 import { infoOf, Listing } from './listing.js';
 import { useBox } from './use.js';
 import { eventsBelow } from './watching.js';
@@ -84,12 +86,15 @@ export class EngineFiles implements Files {
     return await collectFile(path, await this.readStream(path, options));
   }
 
-  async readStream(path: string, { signal }: CallOptions = {}): Promise<ByteSource> {
+  async readStream(path: string, options: ReadOptions = {}): Promise<ByteSource> {
     checkPath(path);
+    const { offsetBytes, lengthBytes, signal } = options;
+    checkInteger('offsetBytes', offsetBytes, 0, Number.MAX_SAFE_INTEGER);
+    checkInteger('lengthBytes', lengthBytes, 0, Number.MAX_SAFE_INTEGER);
     return await this.#use({ signal }, async ({ agent, boxId }) => {
       // What cannot be read fails here, before anybody reads.
       checkReadable(path, await agent.files.stat(path, { follow: true, signal }));
-      return this.#whileUsed(boxId, () => agent.files.read(path, { signal }));
+      return this.#whileUsed(boxId, () => agent.files.read(path, options));
     });
   }
 

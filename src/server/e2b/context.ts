@@ -18,6 +18,8 @@ export interface E2bOptions {
   readonly seed: Uint8Array;
   /** Whose box that is; undefined when there is none. */
   readonly tenantOf: (boxId: string) => Promise<string | undefined>;
+  /** Ids of the boxes that run now, whosever they are. */
+  readonly runningBoxes: () => readonly string[];
   /** The name that leads to this server, with a port where clients need one: they ask sandboxes below it. @default `localhost` and the port for who asks by it, else a name that leads nowhere */
   readonly domain?: string;
   /** Images and templates of the home that stand in for names clients ask for; asked for at every creation. @default none */

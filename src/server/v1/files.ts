@@ -9,6 +9,7 @@ import {
   fileBody,
   packQuery,
   pathQuery,
+  readQuery,
   removeFileQuery,
   renameRequest,
   unpackQuery,
@@ -89,14 +90,16 @@ const fileRoutes: readonly Route[] = [
     method: 'GET',
     path: '/boxes/:id/files/content',
     operation: 'readFile',
-    summary: 'The bytes of one file',
+    summary: 'The bytes of one file, or a part of them',
     scope: 'box:read',
     params: boxParams,
-    query: pathQuery,
+    query: readQuery,
     answer: { status: 200, body: octets },
     handle: async (call) => {
       const { files } = await boxOf(call);
-      return { bytes: await files.readStream(call.query.path, { signal: call.signal }), contentType: octets };
+      const { path, offset_bytes: offsetBytes, length_bytes: lengthBytes } = call.query;
+      const bytes = await files.readStream(path, { offsetBytes, lengthBytes, signal: call.signal });
+      return { bytes, contentType: octets };
     },
   }),
   route({

@@ -18,7 +18,7 @@ function permissionsOf({ type, mode }: Pick<FileInfo, 'type' | 'mode'>): string 
 }
 
 /** What a link leads to in the end; the link itself where that is nowhere. */
-async function targetOf(files: Files, link: FileInfo): Promise<FileInfo> {
+export async function targetOf(files: Files, link: FileInfo): Promise<FileInfo> {
   let at: FileInfo = link;
   for (let links = 0; at.type === 'symlink' && at.linkTarget !== undefined && links < maxLinks; links += 1) {
     const path = posix.resolve(posix.dirname(at.path), at.linkTarget);

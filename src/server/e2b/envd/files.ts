@@ -1,16 +1,18 @@
 import { posix } from 'node:path';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import { z } from 'zod';
 import type { Box, ByteSource } from '../../../api/index.js';
-import { CryoboxError, isCryoboxError } from '../../../errors.js';
-import { boxOf, type Call, ok, type Route, route } from '../../http/route.js';
+import { CryoboxError } from '../../../errors.js';
+import { type Answer, boxOf, type Call, ok, type Route, route } from '../../http/route.js';
 import { boxIdParams } from '../params.js';
+import { downloadOf } from './download.js';
 import { makeDirectories } from './make-directories.js';
 import { multipartFiles } from './multipart.js';
+import { type FileOperation, type FileQuery, fileQuery } from './signatures.js';
 import { defaultUser, requireUser, resolvePath, type User } from './users.js';
 
-const query = z.looseObject({ path: z.string().optional(), username: z.string().optional() });
+/** A request for a file of a sandbox. */
+type FileCall = Call<{ id: string }, FileQuery>;
 
 interface Written {
   readonly name: string;
@@ -44,7 +46,7 @@ function plain({ headers, upload }: Call): ByteSource {
   return pipeline(Readable.from(upload), createGunzip(), () => undefined);
 }
 
-async function* writeAll(call: Call<{ id: string }, z.infer<typeof query>>): AsyncGenerator<Written> {
+async function* writeAll(call: FileCall): AsyncGenerator<Written> {
   const box = await boxOf(call);
   const user = await requireUser(box.files, call.query.username || defaultUser);
   const { path } = call.query;
@@ -69,9 +71,23 @@ async function* writeAll(call: Call<{ id: string }, z.infer<typeof query>>): Asy
   if (seen.size === 0) throw new CryoboxError('invalid_argument', 'the form has no part named file');
 }
 
-/** The files of a sandbox over plain HTTP: whole ones, up and down. */
-export function envdFileRoutes(foreign: Route['foreign']): Route[] {
-  const facts = { path: '/e2b/envd/:id/files', root: true, foreign, params: boxIdParams, query } as const;
+/** Answers with a file. */
+export async function readFile(call: FileCall): Promise<Answer> {
+  const box = await boxOf(call);
+  const user = await requireUser(box.files, call.query.username || defaultUser);
+  return await downloadOf(box, resolvePath(call.query.path ?? '', user), call.headers, call.signal);
+}
+
+/** Writes files, and answers with what they are. */
+export async function writeFiles(call: FileCall): Promise<Answer> {
+  const written: Written[] = [];
+  for await (const each of writeAll(call)) written.push(each);
+  return ok(written);
+}
+
+/** The files of a sandbox over plain HTTP, up and down. */
+export function envdFileRoutes(foreign: Readonly<Record<FileOperation, Route['foreign']>>): Route[] {
+  const facts = { path: '/e2b/envd/:id/files', root: true, params: boxIdParams, query: fileQuery } as const;
   return [
     route({
       ...facts,
@@ -79,18 +95,9 @@ export function envdFileRoutes(foreign: Route['foreign']): Route[] {
       operation: 'e2bReadFile',
       summary: 'The bytes of a file',
       scope: 'box:read',
+      foreign: foreign.read,
       answer: { status: 200 },
-      handle: async (call) => {
-        const { files } = await boxOf(call);
-        const user = await requireUser(files, call.query.username || defaultUser);
-        const path = resolvePath(call.query.path ?? '', user);
-        try {
-          return { bytes: await files.readStream(path, { signal: call.signal }) };
-        } catch (error) {
-          if (!isCryoboxError(error, 'not_found')) throw error;
-          throw new CryoboxError('not_found', `path '${path}' does not exist`, { cause: error });
-        }
-      },
+      handle: readFile,
     }),
     route({
       ...facts,
@@ -98,13 +105,10 @@ export function envdFileRoutes(foreign: Route['foreign']): Route[] {
       operation: 'e2bWriteFiles',
       summary: 'Write files',
       scope: 'box:write',
+      foreign: foreign.write,
       body: 'bytes',
       answer: { status: 200 },
-      handle: async (call) => {
-        const written: Written[] = [];
-        for await (const each of writeAll(call)) written.push(each);
-        return ok(written);
-      },
+      handle: writeFiles,
     }),
   ];
 }

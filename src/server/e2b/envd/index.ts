@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { isSecret } from '../../../base/secret.js';
 import { CryoboxError } from '../../../errors.js';
-import { boxOf, empty, ok, type Route, route } from '../../http/route.js';
+import { boxOf, empty, type ForeignDialect, ok, type Route, route } from '../../http/route.js';
 import { type E2bContext, requireSandbox, tokenOf, wake } from '../context.js';
 import { envdDialect, holderOfSandbox, rpcDialect } from '../dialect.js';
 import { factsOf } from '../facts.js';
@@ -9,30 +9,41 @@ import { boxIdParams } from '../params.js';
 import { usageOf } from '../usage.js';
 import { envdFileRoutes } from './files.js';
 import { rpcRoutes } from './rpc.js';
+import { checkSignature, type FileOperation, fileQuery } from './signatures.js';
+import { signedFileRoutes } from './signed-files.js';
 
 const mebibyte = 1024 * 1024;
 const sandboxParams = z.object({ id: z.string() });
 
-/** Lets in who has the token of the sandbox, and wakes a sandbox that traffic wakes. */
-function admission(ctx: E2bContext, { asksToken }: { readonly asksToken: boolean }) {
-  return async ({ params, headers }: { params: unknown; headers: Readonly<Record<string, unknown>> }) => {
+/** What lets a request in: nothing, the token of the sandbox in its header, or also a signature of a URL made with that. */
+type Proof = 'none' | 'token' | FileOperation;
+
+/** Lets in who has the proof that a sandbox asks for, and wakes a sandbox that traffic wakes. */
+function admission(ctx: E2bContext, proof: Proof): ForeignDialect['admit'] & {} {
+  return async ({ params, query, headers }) => {
     const sandbox = await requireSandbox(ctx, sandboxParams.parse(params).id);
-    const token = headers['x-access-token'];
-    const isOpen = !asksToken || !factsOf(sandbox.info).secure;
-    if (!isOpen && !isSecret(tokenOf(ctx, sandbox.box.id), typeof token === 'string' ? token : '')) {
-      throw new CryoboxError(
-        'unauthenticated',
-        'unauthorized access, please provide a valid access token or method signing if supported',
-      );
+    const given = headers['x-access-token'];
+    const token = tokenOf(ctx, sandbox.box.id);
+    const isOpen = proof === 'none' || !factsOf(sandbox.info).secure;
+    if (!isOpen && !isSecret(token, typeof given === 'string' ? given : '')) {
+      if (proof === 'token' || given !== undefined) throw refused();
+      checkSignature(token, proof, fileQuery.parse(query));
     }
     await wake(sandbox);
     return holderOfSandbox(sandbox.id, sandbox.tenant);
   };
 }
 
+function refused(): CryoboxError {
+  return new CryoboxError(
+    'unauthenticated',
+    'unauthorized access, please provide a valid access token or method signing if supported',
+  );
+}
+
 /** The inside of sandboxes: what envd answers elsewhere, by the operations of boxes. */
 export function envdRoutes(ctx: E2bContext): Route[] {
-  const admit = admission(ctx, { asksToken: true });
+  const admit = admission(ctx, 'token');
   const foreign = envdDialect(admit);
   const facts = {
     method: 'GET',
@@ -48,7 +59,7 @@ export function envdRoutes(ctx: E2bContext): Route[] {
       path: '/e2b/envd/:id/health',
       operation: 'e2bSandboxHealth',
       summary: 'Whether a sandbox answers',
-      foreign: envdDialect(admission(ctx, { asksToken: false })),
+      foreign: envdDialect(admission(ctx, 'none')),
       answer: { status: 204 },
       handle: async () => empty,
     }),
@@ -82,7 +93,11 @@ export function envdRoutes(ctx: E2bContext): Route[] {
       answer: { status: 200 },
       handle: async (call) => ok((await (await boxOf(call)).info()).env),
     }),
-    ...envdFileRoutes(foreign),
+    ...envdFileRoutes({
+      read: envdDialect(admission(ctx, 'read')),
+      write: envdDialect(admission(ctx, 'write')),
+    }),
+    ...signedFileRoutes(ctx),
     ...rpcRoutes(ctx, rpcDialect(admit)),
   ];
 }

@@ -22,6 +22,20 @@ export const packQuery = openQuery({
 /** Query of what reads one path. */
 export const pathQuery = z.strictObject({ path: guestPath });
 
+/** A count of bytes in a query. */
+const byteCount = z
+  .string()
+  .regex(/^\d{1,16}$/, 'should be a number of bytes')
+  .transform(Number)
+  .pipe(z.int());
+
+/** Query of `GET .../files/content`. */
+export const readQuery = z.strictObject({
+  path: guestPath,
+  offset_bytes: byteCount.optional(),
+  length_bytes: byteCount.optional(),
+});
+
 /** Query of `GET .../files/watch`. */
 export const watchQuery = z.strictObject({ path: guestPath, recursive: queryFlag.optional() });
 
