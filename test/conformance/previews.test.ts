@@ -11,6 +11,7 @@ import { connectRuntime } from '../../dist/remote/index.js';
 import type { Box, CreatedPreview, Runtime } from '../../src/api/index.js';
 import { mustRun } from '../support/cli.js';
 import { newHome, type TestHome } from '../support/home.js';
+import { webSocketEcho } from '../support/web-socket-echo.js';
 
 /** Answers with the head of a request; `/events` with two events a word apart; a WebSocket with what it is sent. */
 const program = `
@@ -19,16 +20,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *args): pass
     def do_GET(self):
-        if self.headers.get("Upgrade") == "websocket":
-            key = self.headers["Sec-WebSocket-Key"].encode()
-            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Accept: " + accept + b"\\r\\n\\r\\n")
-            while len(frame := self.rfile.read(2)) == 2:
-                mask = self.rfile.read(4)
-                said = bytes(byte ^ mask[at % 4] for at, byte in enumerate(self.rfile.read(frame[1] & 127)))
-                self.wfile.write(bytes([frame[0], len(said)]) + said)
-            self.close_connection = True
-            return
+${webSocketEcho}
         self.send_response(200)
         if self.path == "/events":
             self.send_header("Content-Type", "text/event-stream")
