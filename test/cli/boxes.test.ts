@@ -159,8 +159,8 @@ describe('exec', () => {
   });
 
   it('leaves what the terminal of the box writes as it is, and ours as it was', async () => {
-    const script = "stty -onlcr; printf 'abc\\ndef\\n'; echo TERM=$TERM";
-    const command = `${process.execPath} ${cliPath} exec -it b sh -c ${JSON.stringify(script.replaceAll('$', '\\$'))}`;
+    const script = 'stty -onlcr; printf "abc\\ndef\\n"; echo TERM=$TERM';
+    const command = `${process.execPath} ${cliPath} exec -it b sh -c '${script}'`;
     const { stdout } = await execa(
       'script',
       ['-qec', `${command}; stty -a | grep -oE '^-?opost'`, '/dev/null'],

@@ -107,7 +107,8 @@ it('takes nothing for a failure of KVM that is none of the machine, and tries ag
 
 it('forgets golden machines and files that this release would make otherwise', async () => {
   await using home = await newHome();
-  await writeFile(join(home.path, 'guest', 'initramfs-0123456789abcdef'), 'of an earlier release');
+  const old = ['gateway', 'guard', 'initramfs', 'kernel'].map((name) => `guest/${name}-0123456789abcdef`);
+  for (const path of old) await writeFile(join(home.path, path), 'of an earlier release');
   await withDatabase(home.path, async (db) => {
     const row = await db.selectFrom('goldens').selectAll().executeTakeFirstOrThrow();
     // Everything is the same but the form in which it is kept, which is in the key only.
@@ -118,7 +119,7 @@ it('forgets golden machines and files that this release would make otherwise', a
   });
   await using engine = await Engine.open({ home: home.path, poolSize: 0 });
   const { removed } = await engine.runtime().gc();
-  expect(removed.map(({ path }) => path)).toContain('guest/initramfs-0123456789abcdef');
+  expect(removed.map(({ path }) => path)).toEqual(expect.arrayContaining(old));
   expect(await readdir(join(home.path, 'guest'))).toHaveLength(4);
   const keys = await withDatabase(home.path, (db) => db.selectFrom('goldens').select('key').execute());
   expect(keys.map(({ key }) => key)).not.toContain('f'.repeat(32));

@@ -5,6 +5,7 @@ import { startEngine } from './engine-process.js';
 import { changed, failureOf, TestEngine } from './support.js';
 
 const engine = new TestEngine();
+const codeOf = (error: { code: string }): string => error.code;
 
 it('ends a box at its time though a command runs in it', async () => {
   const { runtime } = engine;
@@ -12,12 +13,12 @@ it('ends a box at its time though a command runs in it', async () => {
   const started = performance.now();
   const stopped = changed(runtime, box.id, 'stopped');
   expect(await box.info()).toMatchObject({ lifetime: 3, lifetimeAction: 'stop', endsAt: expect.any(Date) });
-  const sleeping = box.exec(['sleep', '600']);
-  sleeping.catch(() => undefined);
+  const sleeping = box.exec(['sleep', '600']).then(({ signal }) => signal, codeOf);
   const lasted = (await stopped) - started;
   expect(lasted).toBeGreaterThan(2_000);
   expect(lasted).toBeLessThan(30_000);
-  await expect(sleeping).rejects.toMatchObject({ code: 'invalid_state' });
+  // The guest may end it before the machine does.
+  expect(['invalid_state', 15]).toContain(await sleeping);
   expect(await box.info()).toMatchObject({ status: 'stopped', lifetime: 3, endsAt: null });
 });
 

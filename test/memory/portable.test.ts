@@ -168,7 +168,7 @@ describe('portable memory', () => {
   });
 
   it('is refused with more beside the RAM than a machine has', async () => {
-    const sizeBytes = 128 * 2 ** 20;
+    const sizeBytes = 256 * 2 ** 20;
     const huge = { name: 'huge', sizeBytes, extents: Uint32Array.of(0, sizeBytes / page, ZERO, 0) };
     await remap(({ blocks }) => ({ blocks: [...blocks, huge] }));
     await refused('beside the RAM');

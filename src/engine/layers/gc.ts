@@ -22,7 +22,7 @@ const unusedGoldenAgeMs = 24 * 60 * 60 * 1000;
 const delayMs = 1_000;
 
 /** Form of the names below `guest` (machines/assets.ts). */
-const assetName = /^(kernel|initramfs|guard)-[0-9a-f]{16}(\.\d+\.tmp)?$/;
+const assetName = /^(kernel|initramfs|guard|gateway)-[0-9a-f]{16}(\.\d+\.tmp)?$/;
 
 type Removed = GcResult['removed'][number];
 

@@ -47,6 +47,7 @@ export class PartsByArchitecture {
       assets.kernelPath,
       assets.initramfsPath,
       assets.guardPath,
+      assets.gatewayPath,
     ]);
   }
 
