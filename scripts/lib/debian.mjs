@@ -48,6 +48,8 @@ export const testPackages = [
   { package: 'curl', command: 'curl' },
   // Builds the server of the S3 protocol.
   { package: 'golang-go', command: 'go' },
+  // Checks alerts (promtool).
+  { package: 'prometheus', command: 'promtool' },
   // Drives the dashboard.
   { package: 'chromium', command: 'chromium' },
   // Clients of SSH, which drive boxes.

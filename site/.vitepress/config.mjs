@@ -47,6 +47,7 @@ export default defineConfig({
         'networking',
         'hosts',
         'limits',
+        'monitoring',
         'environment',
         'performance',
         'dashboard',
