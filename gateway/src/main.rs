@@ -8,11 +8,36 @@ use cryobox_gateway::wire::Wire;
 use std::fs;
 use std::io::{self, BufRead};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::exit;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Where QEMU listens for the other end of its card.
 const CARD: &str = "net.sock";
 const CONTROL: &str = "gateway.sock";
+/// QEMU makes that socket in a thread of its own, and tells nobody when it listens: it may be asked before.
+const CARD_TIMEOUT: Duration = Duration::from_secs(10);
+const CARD_RETRY: Duration = Duration::from_millis(2);
+
+/// Whether the card may listen later: the machine's directory is there, with the socket that was made in it.
+fn is_early(error: &io::Error) -> bool {
+    let refused = matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    );
+    refused && Path::new(CONTROL).exists()
+}
+
+fn connect_card() -> io::Result<UnixStream> {
+    let end = Instant::now() + CARD_TIMEOUT;
+    loop {
+        match UnixStream::connect(CARD) {
+            Err(error) if is_early(&error) && Instant::now() < end => thread::sleep(CARD_RETRY),
+            connected => return connected,
+        }
+    }
+}
 
 fn run() -> io::Result<()> {
     sys::lock_down();
@@ -29,7 +54,7 @@ fn run() -> io::Result<()> {
         _ => (),
     }
     let control = Control::new(UnixListener::bind(CONTROL)?, token)?;
-    let wire = Wire::new(UnixStream::connect(CARD)?)?;
+    let wire = Wire::new(connect_card()?)?;
     println!("ready");
     Gateway::new(wire, control)?.run()
 }

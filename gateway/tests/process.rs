@@ -44,16 +44,21 @@ fn alone() -> Command {
     command
 }
 
+fn new_directory() -> PathBuf {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("cryobox-gateway-{}-{}", std::process::id(), number);
+    let directory = std::env::temp_dir().join(name);
+    fs::create_dir(&directory).unwrap();
+    directory
+}
+
 impl Trial {
     fn start() -> Trial {
         Trial::start_as(alone())
     }
 
     fn start_as(mut command: Command) -> Trial {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("cryobox-gateway-{}-{}", std::process::id(), number);
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir(&directory).unwrap();
+        let directory = new_directory();
         let listener = UnixListener::bind(directory.join("net.sock")).unwrap();
         let mut child = command
             .current_dir(&directory)
@@ -408,4 +413,40 @@ fn ends_with_the_card() {
     let mut trial = Trial::start();
     trial.card.shutdown(std::net::Shutdown::Both).unwrap();
     assert!(trial.child.wait().unwrap().success());
+}
+
+/// QEMU's socket appears, and listens, after its process answers.
+#[test]
+fn waits_for_a_card_that_does_not_listen_yet() {
+    for left_over in [false, true] {
+        let directory = new_directory();
+        let card = directory.join("net.sock");
+        if left_over {
+            drop(UnixListener::bind(&card).unwrap());
+        }
+        let mut child = alone()
+            .current_dir(&directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{}", TOKEN).unwrap();
+        // It makes its own socket just before it asks for the card.
+        while !directory.join("gateway.sock").exists() {
+            assert!(child.try_wait().unwrap().is_none());
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(20));
+        let _ = fs::remove_file(&card);
+        let listener = UnixListener::bind(&card).unwrap();
+        let (held, _) = listener.accept().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut ready)
+            .unwrap();
+        assert_eq!(ready, "ready\n");
+        drop(held);
+        assert!(child.wait().unwrap().success());
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -87,8 +87,9 @@ export async function restoreMachine(
   const waiting = await options.source.acquire();
   stage('machine');
   const { machine } = waiting;
+  let starting: Promise<Gateway> | undefined;
   try {
-    const starting = options.gatewayOf && startGateway(ctx, machine, options.gatewayOf);
+    starting = options.gatewayOf && startGateway(ctx, machine, options.gatewayOf);
     // It is waited for below.
     starting?.catch(() => undefined);
     await attachDisks(ctx, waiting, options.heads);
@@ -104,6 +105,10 @@ export async function restoreMachine(
     return { ...waiting, agent, gateway };
   } catch (error) {
     const words = [await lastWords(machine.directory), machine.console.text().trimEnd()].filter(Boolean);
+    // What fails here is tried again, and told, below.
+    await machine.kill().catch(() => undefined);
+    // It ends with its machine, and until then may make files in the directory.
+    await starting?.then((gateway) => gateway.exited).catch(() => undefined);
     await ctx.pool.giveUp(waiting);
     if (toldAsTheyAre.some((code) => isCryoboxError(error, code))) throw error;
     throw machineFailure('cannot restore the machine', error, words.join('\n'));
