@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf, wrapHostError } from '../errors.js';
 import { type MachineSpec, machineFiles } from './arguments.js';
 import { ConsoleLog } from './console.js';
+import { removeDirectory } from './directory.js';
 import { launchQemu, type MachineUser } from './launch.js';
 import { endProcess, isAlive, type ProcessIdentity, untilEnded } from './process.js';
 import { QmpClient } from './qmp.js';
@@ -84,7 +85,7 @@ export class Machine {
         throw error;
       }
     } catch (error) {
-      await rm(directory, { recursive: true, force: true });
+      await removeDirectory(directory);
       throw wrapHostError(error, 'starting a machine', 'machine_failed');
     }
   }
@@ -152,10 +153,10 @@ export class Machine {
     await this.release();
   }
 
-  /** Removes what a machine that has ended leaves behind. */
+  /** Removes what a machine that has ended leaves behind, later where the host refuses that now. Never fails. */
   async release(): Promise<void> {
     this.disconnect();
-    await rm(this.directory, { recursive: true, force: true });
+    await removeDirectory(this.directory);
   }
 
   /** Lets go of the machine; it goes on. */
