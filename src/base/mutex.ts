@@ -91,4 +91,12 @@ export class KeyedMutex {
       if (mutex.pending === 0 && this.#byKey.get(key) === mutex) this.#byKey.delete(key);
     }
   }
+
+  /** Waits for all earlier tasks of the key. Later ones wait until the returned function has been called. Never rejects. */
+  hold(key: string): Promise<() => void> {
+    return new Promise((held) => {
+      const task = (): Promise<void> => new Promise((letGo) => held(letGo));
+      this.run(key, task).catch(() => undefined);
+    });
+  }
 }

@@ -41,14 +41,17 @@ async function createNew(
     boxes: 1,
     diskGb: options.diskSizeGb ?? boxLimits.diskSizeGb.default,
   });
-  // The image may be removed meanwhile: what it is made of stays until the box holds it.
-  const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options, ports));
-  ports.give(stored.id);
-  announce(ctx, stored, 'created');
-  ctx.activity.watch(stored);
-  ctx.counters.add(tenant, 'boxesCreatedTotal');
-  await bringUp(ctx, stored, options.signal);
-  return stored;
+  // From before it is stored: whoever sees it then waits until it has come up, and brings it up no other way.
+  return await ctx.boxLocks.run(id, async () => {
+    // The image may be removed meanwhile: what it is made of stays until the box holds it.
+    const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options, ports));
+    ports.give(stored.id);
+    announce(ctx, stored, 'created');
+    ctx.activity.watch(stored);
+    ctx.counters.add(tenant, 'boxesCreatedTotal');
+    await bringUp(ctx, stored, options.signal);
+    return stored;
+  });
 }
 
 /** Everything of a box but its machine. */
@@ -94,19 +97,18 @@ async function storeBox(
   return stored;
 }
 
+/** Called under the box's lock. */
 async function bringUp(ctx: EngineContext, row: BoxRow, signal: AbortSignal | undefined): Promise<void> {
   using _ = ctx.activity.use(row.id);
-  await ctx.boxLocks.run(row.id, async () => {
-    ctx.activities.set(row.id, 'starting');
-    try {
-      await startBox(ctx, row, signal);
-    } catch (error) {
-      await removeBox(ctx, row);
-      throw error;
-    } finally {
-      ctx.activities.delete(row.id);
-    }
-  });
+  ctx.activities.set(row.id, 'starting');
+  try {
+    await startBox(ctx, row, signal);
+  } catch (error) {
+    await removeBox(ctx, row);
+    throw error;
+  } finally {
+    ctx.activities.delete(row.id);
+  }
 }
 
 interface RowFacts {

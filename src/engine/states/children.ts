@@ -35,8 +35,9 @@ export type ChildFacts = Omit<
 const restores = new Semaphore(Math.max(2, availableParallelism()));
 
 /**
- * Restores a stored child: own identity, own disks. When it does not come up, nothing of it is left. Throws what a
- * resume throws, `cancelled`.
+ * Restores a stored child: own identity, own disks. Called under its lock, which is taken before the child is stored: it is
+ * seen from then on, and who uses it must not bring it up another way. When it does not come up, nothing of it is left.
+ * Throws what a resume throws, `cancelled`.
  */
 export async function bringUpChild(
   ctx: MachinesContext,
@@ -45,19 +46,17 @@ export async function bringUpChild(
   signal?: AbortSignal,
 ): Promise<void> {
   await restores.run(async () => {
-    await ctx.boxLocks.run(row.id, async () => {
-      using _ = ctx.activity.use(row.id);
-      ctx.activities.set(row.id, 'starting');
-      try {
-        throwIfCancelled(signal, 'making a box from memory');
-        await resumeBox(ctx, row, { opened, newIdentity: true, signal });
-      } catch (error) {
-        await removeBox(ctx, row);
-        throw error;
-      } finally {
-        ctx.activities.delete(row.id);
-      }
-    });
+    using _ = ctx.activity.use(row.id);
+    ctx.activities.set(row.id, 'starting');
+    try {
+      throwIfCancelled(signal, 'making a box from memory');
+      await resumeBox(ctx, row, { opened, newIdentity: true, signal });
+    } catch (error) {
+      await removeBox(ctx, row);
+      throw error;
+    } finally {
+      ctx.activities.delete(row.id);
+    }
   });
   ctx.counters.add(row.tenant, 'boxesCreatedTotal');
 }

@@ -74,6 +74,23 @@ async function forkNew(
   wanted: readonly Wanted[],
   options: ForkOptions,
 ): Promise<Child[]> {
+  const letGo = new Map<string, () => void>();
+  for (const { id } of wanted) letGo.set(id, await ctx.boxLocks.hold(id));
+  try {
+    return await forkHeld(ctx, boxId, wanted, options, (id) => letGo.get(id)?.());
+  } finally {
+    for (const each of letGo.values()) each();
+  }
+}
+
+/** The same under the locks of the children; `letGo` is called with the id of each that has come to its end. */
+async function forkHeld(
+  ctx: MachinesContext,
+  boxId: string,
+  wanted: readonly Wanted[],
+  options: ForkOptions,
+  letGo: (id: string) => void,
+): Promise<Child[]> {
   const { children, memory } = await exclusively(
     ctx,
     boxId,
@@ -96,6 +113,8 @@ async function forkNew(
         return child;
       } catch (error) {
         return { error: asError(error) };
+      } finally {
+        letGo(child.row.id);
       }
     }),
   );

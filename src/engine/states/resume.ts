@@ -54,6 +54,8 @@ export async function resumeBox(
   row: BoxRow,
   options: ResumeOptions = {},
 ): Promise<{ live: LiveBox; result: ResumeResult }> {
+  // Nobody would ever end the one that it has.
+  if (ctx.live.get(row.id)) throw new CryoboxError('internal', `box ${row.id} has a machine already`);
   const stages = new Stages();
   const started = performance.now();
   using claim = await ctx.volumes.claim(row);

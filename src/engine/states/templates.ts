@@ -180,13 +180,17 @@ export async function createFromTemplate(
   const chosen = { ...options, volumes: mountsOf(volumes) };
   const facts = factsOf(tenant, chosen, template);
   const secrets = await ctx.vault.seal(id, newSecrets(options.secrets).values);
-  const row = await insertChild(ctx, memory, id, facts, volumes, { ports, secrets }).catch(async (error) => {
-    // It may have been removed meanwhile, and its memory with it.
-    await requireTemplate(ctx.db, tenant, options.template);
-    throw error;
+  return await ctx.boxLocks.run(id, async () => {
+    const row = await insertChild(ctx, memory, id, facts, volumes, { ports, secrets }).catch(
+      async (error) => {
+        // It may have been removed meanwhile, and its memory with it.
+        await requireTemplate(ctx.db, tenant, options.template);
+        throw error;
+      },
+    );
+    await bringUpChild(ctx, opened, row, options.signal);
+    return row;
   });
-  await bringUpChild(ctx, opened, row, options.signal);
-  return row;
 }
 
 /** What is in the memory cannot be chosen. */
