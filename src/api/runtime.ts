@@ -31,14 +31,25 @@ export interface TemplateInfo {
   readonly image: string;
   readonly sizeBytes: number;
   readonly createdAt: Date;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** How a template is made. */
+export interface TemplateOptions extends CallOptions {
+  /** Id or name of a box that runs or is paused. */
+  readonly box: string;
+  /** @default a new one */
+  readonly name?: string;
+  /** Replaces a template of that name. @default false */
+  readonly overwrite?: boolean;
+  /** As those of boxes; they are its own, and boxes made from it have none of them. @default none */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /** The templates of a runtime. */
 export interface Templates {
   /** From a running or paused box. A missing name is generated. `already_exists` unless `overwrite`. */
-  create(
-    options: CallOptions & { readonly box: string; readonly name?: string; readonly overwrite?: boolean },
-  ): Promise<TemplateInfo>;
+  create(options: TemplateOptions): Promise<TemplateInfo>;
   /** Oldest first. `type` says which kind; there is one. */
   list(options?: CallOptions & { readonly type?: 'memory' }): Promise<TemplateInfo[]>;
   /** Null when there is none. */

@@ -1,4 +1,11 @@
-import type { CallOptions, TemplateInfo, Templates, VolumeInfo, Volumes } from '../api/index.js';
+import type {
+  CallOptions,
+  TemplateInfo,
+  TemplateOptions,
+  Templates,
+  VolumeInfo,
+  Volumes,
+} from '../api/index.js';
 import { asObject, asObjects, compact } from '../wire/json.js';
 import { templateFromJson, volumeFromJson } from '../wire/runtime.js';
 import { orNull } from './executions.js';
@@ -12,11 +19,9 @@ export class RemoteTemplates implements Templates {
     this.#transport = transport;
   }
 
-  async create(
-    options: CallOptions & { readonly box: string; readonly name?: string; readonly overwrite?: boolean },
-  ): Promise<TemplateInfo> {
-    const { box, name, overwrite, signal } = options;
-    const json = compact({ sandbox_id: box, name });
+  async create(options: TemplateOptions): Promise<TemplateInfo> {
+    const { box, name, overwrite, labels, signal } = options;
+    const json = compact({ sandbox_id: box, name, labels });
     const query = { overwrite };
     return templateFromJson(
       await this.#transport.json({ method: 'POST', path: '/snapshots', query, json, signal }),

@@ -188,6 +188,8 @@ interface TemplateTable {
   disk_size_gb: Fixed<number>;
   /** A BoxConfig. */
   config: Fixed<Json>;
+  /** An object of texts. A copy of a template of an earlier release has none. */
+  labels: Fixed<Json>;
 }
 
 interface VolumeTable {

@@ -35,6 +35,7 @@ import type {
   SnapshotCreateOptions,
   Snapshots,
   StartExecOptions,
+  TemplateOptions,
   Templates,
   Volumes,
   WaitForPortOptions,
@@ -256,7 +257,7 @@ const ofImages: Rules<Images> = {
 };
 
 const ofTemplates: Rules<Templates> = {
-  create: rule<Given<Templates['create'], 0>>(0, { ...call, box: true, name: true, overwrite: true }, true),
+  create: rule<TemplateOptions>(0, { ...call, box: true, name: true, overwrite: true, labels: true }, true),
   list: rule<Given<Templates['list'], 0>>(0, { ...call, type: true }),
   get: callAt(1),
   remove: callAt(1),

@@ -17,6 +17,7 @@ import {
   number,
   numberOrNull,
   text,
+  textMap,
   textOrNull,
   texts,
 } from './json.js';
@@ -69,6 +70,7 @@ export function templateToJson(info: TemplateInfo): JsonObject {
     image: info.image,
     size_bytes: info.sizeBytes,
     created_at: info.createdAt.toISOString(),
+    labels: info.labels,
   };
 }
 
@@ -84,6 +86,8 @@ export function templateFromJson(value: unknown): TemplateInfo {
     image: textOrNull(json, 'image') ?? '',
     sizeBytes: number(json, 'size_bytes'),
     createdAt: date(json, 'created_at'),
+    // A server of an earlier release says nothing of them.
+    labels: textMap(json, 'labels'),
   };
 }
 

@@ -116,8 +116,19 @@ conformance('memory', (subject) => {
   it('is what templates are made of', async () => {
     const { box, runtime } = subject;
     await startProgram(box, 'template');
-    const made = await runtime.templates.create({ box: box.id, name: 'tpl' });
-    expect(made).toMatchObject({ name: 'tpl', type: 'memory', cpus: 1, memoryMiB: 512 });
+    const made = await runtime.templates.create({ box: box.id, name: 'tpl', labels: { of: 'a test' } });
+    expect(made).toMatchObject({
+      name: 'tpl',
+      type: 'memory',
+      cpus: 1,
+      memoryMiB: 512,
+      labels: { of: 'a test' },
+    });
+    expect(await runtime.templates.get('tpl')).toMatchObject({ labels: { of: 'a test' } });
+    const manyLabels = Object.fromEntries(Array.from({ length: 65 }, (_, at) => [`l${at}`, '']));
+    await expect(runtime.templates.create({ box: box.id, labels: manyLabels })).rejects.toMatchObject({
+      code: 'invalid_argument',
+    });
     await expect(runtime.templates.create({ box: box.id, name: 'tpl' })).rejects.toMatchObject({
       code: 'already_exists',
     });
@@ -125,7 +136,11 @@ conformance('memory', (subject) => {
     expect(again.createdAt.getTime()).toBeGreaterThanOrEqual(made.createdAt.getTime());
     expect((await runtime.templates.list()).map(({ name }) => name)).toEqual(['tpl']);
     expect(await runtime.templates.list({ type: 'memory' })).toMatchObject([{ name: 'tpl' }]);
-    expect(await runtime.templates.get('tpl')).toMatchObject({ name: 'tpl', sizeBytes: again.sizeBytes });
+    expect(await runtime.templates.get('tpl')).toMatchObject({
+      name: 'tpl',
+      sizeBytes: again.sizeBytes,
+      labels: {},
+    });
     expect(await runtime.templates.get('none')).toBeNull();
     const fresh = await runtime.create({ template: 'tpl', name: 'from-template', detach: true });
     expect(await fresh.info()).toMatchObject({ template: 'tpl', status: 'running', memoryMiB: 512 });

@@ -81,8 +81,8 @@ describe('requests of E2B', () => {
     expect((await create({ templateID: 'base', timeout: 0 })).text).toContain(
       'Timeout must be greater than 0',
     );
-    expect((await create({ templateID: 'base', network: { denyOut: ['1.1.1.1'] } })).text).toContain(
-      'network.denyOut',
+    expect((await create({ templateID: 'base', network: { dnsServers: ['1.1.1.1'] } })).text).toContain(
+      'network.dnsServers',
     );
     expect((await create({ templateID: 'base', autoResume: { enabled: true } })).status).toBe(400);
     expect((await create({ templateID: 'base', metadata: { 'e2b.secure': 'false' } })).status).toBe(400);

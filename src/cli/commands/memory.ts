@@ -1,4 +1,6 @@
 import type { ForkResult, TemplateInfo } from '../../api/index.js';
+import { fromPairs } from '../box-options.js';
+import { textOf } from '../box-view.js';
 import { createCommand, createGroup } from '../command.js';
 import type { Context } from '../context.js';
 import { describeFailure, exitCodes } from '../failure.js';
@@ -6,7 +8,7 @@ import { printListing, printOne } from '../listing.js';
 import { formatAge, formatBytes } from '../output/units.js';
 import { flag, format, many, optional, required, several, text, value } from '../specs.js';
 import { forEachTarget, found, requireBox } from '../targets.js';
-import { oneOf, parseCount } from '../values.js';
+import { oneOf, parseCount, parseLabel } from '../values.js';
 
 const boxes = several('box', 'names or ids');
 const box = required('box', 'name or id');
@@ -77,11 +79,20 @@ const createTemplate = createCommand({
   name: 'create',
   summary: 'make a template of a running or paused box and print its name',
   args: { box, name: optional('name', 'name of the template (default: a new one)') },
-  options: { overwrite: flag('--overwrite', 'replace a template of that name') },
-  async handler(context, args, { overwrite }) {
+  options: {
+    overwrite: flag('--overwrite', 'replace a template of that name'),
+    label: many('-l, --label <KEY=VALUE>', 'label', parseLabel),
+  },
+  async handler(context, args, { overwrite, label }) {
     const { templates } = await context.runtime();
     const { signal } = context;
-    const made = await templates.create({ box: args.box, name: args.name, overwrite, signal });
+    const made = await templates.create({
+      box: args.box,
+      name: args.name,
+      overwrite,
+      labels: fromPairs(label),
+      signal,
+    });
     await context.stdout.line(made.name);
   },
 });
@@ -125,6 +136,7 @@ function templateFacts(it: TemplateInfo): Record<string, string> {
     shape: `${it.cpus} cpus, ${it.memoryMiB} MiB memory, ${it.diskSizeGb} GiB disk`,
     size: formatBytes(it.sizeBytes),
     created: it.createdAt.toISOString(),
+    labels: textOf(it.labels, ','),
   };
 }
 

@@ -149,7 +149,8 @@ function checkWords(name: string, words: readonly string[] | undefined): void {
     throw invalid(`${name} must be a list of texts without NUL`);
 }
 
-function checkLabels(labels: CreateOptions['labels']): void {
+/** Throws `invalid_argument` unless labels are what a box or template may have. */
+export function checkLabels(labels: CreateOptions['labels']): void {
   const entries = Object.entries(labels ?? {});
   if (entries.length > boxLimits.labels)
     throw invalid(`at most ${boxLimits.labels} labels, got ${entries.length}`);

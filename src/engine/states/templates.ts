@@ -1,5 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import type { CallOptions, CreateOptions, TemplateInfo, Templates } from '../../api/index.js';
+import type {
+  CallOptions,
+  CreateOptions,
+  TemplateInfo,
+  TemplateOptions,
+  Templates,
+} from '../../api/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
 import { newId } from '../../base/ids.js';
 import { CryoboxError } from '../../errors.js';
@@ -35,7 +41,7 @@ import {
 } from '../record/config.js';
 import { refuseTakenName } from '../record/names.js';
 import { newSecrets } from '../record/secrets.js';
-import { checkName } from '../record/validate.js';
+import { checkLabels, checkName } from '../record/validate.js';
 import { mountsOf, resolveMounts } from '../volumes/attachments.js';
 import { refuseVolumes } from '../volumes/rules.js';
 import { bringUpChild, type ChildFacts, insertChild } from './children.js';
@@ -51,12 +57,12 @@ export class EngineTemplates implements Templates {
     this.#tenant = tenant;
   }
 
-  async create(
-    options: CallOptions & { readonly box: string; readonly name?: string; readonly overwrite?: boolean },
-  ): Promise<TemplateInfo> {
+  async create(options: TemplateOptions): Promise<TemplateInfo> {
     const ctx = this.#ctx;
-    const { name = `template-${randomBytes(4).toString('hex')}`, overwrite = false } = options;
+    const { name = `template-${randomBytes(4).toString('hex')}` } = options;
+    const { overwrite = false, labels = {} } = options;
     checkName(name);
+    checkLabels(labels);
     const source = await findBoxNamed(ctx.db, this.#tenant, options.box);
     if (!source) throw new CryoboxError('not_found', `there is no box ${JSON.stringify(options.box)}`);
     const publish = async (box: BoxRow): Promise<TemplateRow> => {
@@ -64,7 +70,7 @@ export class EngineTemplates implements Templates {
       const former = await this.#find(name);
       if (former && !overwrite) throw nameTaken(name);
       if (!former) await ctx.limits.admit(ctx.db, this.#tenant, { snapshots: 1 });
-      return await this.#publish(box, name, overwrite, options.signal);
+      return await this.#publish(box, { name, overwrite, labels, signal: options.signal });
     };
     const template = await exclusively(ctx, source.id, 'template.create', publish, options.signal);
     tell(ctx, { tenant: this.#tenant, kind: 'template', id: template.id, change: 'created' });
@@ -96,13 +102,20 @@ export class EngineTemplates implements Templates {
 
   async #publish(
     box: BoxRow,
-    name: string,
-    overwrite: boolean,
-    signal: AbortSignal | undefined,
+    { name, overwrite, labels, signal }: Required<Omit<TemplateOptions, 'box' | 'signal'>> & CallOptions,
   ): Promise<TemplateRow> {
     const { tenant, image, cpus, memory_mib, disk_size_gb } = box;
     const config = JSON.stringify(withoutBoxSecrets(parseConfig(box.config)));
-    const facts = { tenant, name, image, cpus, memory_mib, disk_size_gb, config };
+    const facts = {
+      tenant,
+      name,
+      image,
+      cpus,
+      memory_mib,
+      disk_size_gb,
+      config,
+      labels: JSON.stringify(labels),
+    };
     const id = newId('tpl');
     const created_at = Date.now();
     try {
@@ -147,6 +160,7 @@ async function infoOf(ctx: MachinesContext, row: TemplateRow): Promise<TemplateI
     image: row.image,
     sizeBytes: await ownBytes(ctx, row.memory_id),
     createdAt: new Date(row.created_at),
+    labels: JSON.parse(row.labels) as Record<string, string>,
   };
 }
 

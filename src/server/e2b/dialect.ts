@@ -16,7 +16,7 @@ function unservedSandbox({ code, details }: CryoboxError): string | undefined {
 }
 
 /** `{code, message}` with the status as a number; a sandbox that nothing serves is a gateway's error. */
-function httpAnswer(error: CryoboxError): { status: number; body: unknown } {
+export function httpAnswer(error: CryoboxError): { status: number; body: unknown } {
   const sandboxId = unservedSandbox(error);
   if (sandboxId !== undefined) {
     return { status: 502, body: { sandboxId, message: error.message, code: 502 } };

@@ -3,8 +3,10 @@ import type { E2bContext } from './context.js';
 import { envdRoutes } from './envd/index.js';
 import { lifecycleRoutes } from './lifecycle.js';
 import { listingRoutes } from './listing.js';
+import { networkRoutes } from './network-routes.js';
 import { sandboxRoutes } from './sandboxes.js';
 import { serviceRoutes } from './service.js';
+import { snapshotRoutes } from './snapshot-routes.js';
 
 export { rewrittenUrl } from './address.js';
 export { createContext, type E2bContext, type E2bOptions } from './context.js';
@@ -17,6 +19,8 @@ export function e2bRoutes(ctx: E2bContext): Route[] {
     ...sandboxRoutes(ctx),
     ...listingRoutes(),
     ...lifecycleRoutes(ctx),
+    ...snapshotRoutes(ctx),
+    ...networkRoutes(),
     ...envdRoutes(ctx),
   ];
 }

@@ -1,18 +1,14 @@
 import type { z } from 'zod';
 import type { BoxInfo } from '../../api/index.js';
-import { CryoboxError } from '../../errors.js';
 import { type Call, ok, type Route, route } from '../http/route.js';
 import { controlDialect } from './dialect.js';
 import { factsOf, metadataOf } from './facts.js';
-import { sandboxIdOf } from './names.js';
+import { pageOf } from './pages.js';
 import { listedToJson, stateOf } from './sandbox-json.js';
 import { listQuery } from './schemas.js';
 
 type ListQuery = z.infer<typeof listQuery>;
 type Wanted = (info: BoxInfo) => boolean;
-
-const maxPage = 100;
-const separator = '__';
 
 /** The filter a query asks for. */
 function filterOf(query: ListQuery): Wanted {
@@ -39,32 +35,6 @@ function decoded(text: string): string {
   }
 }
 
-/** Place of a sandbox in the list by age: what a page ends with, and the next begins after. */
-function placeOf({ createdAt, id }: BoxInfo): string {
-  return `${createdAt.toISOString()}${separator}${sandboxIdOf(id)}`;
-}
-
-function placeIn(token: string): string {
-  const place = Buffer.from(token, 'base64url').toString();
-  if (place.includes(separator)) return place;
-  throw new CryoboxError('invalid_argument', 'the next token is none of this server; begin again without it');
-}
-
-/** One page of what is listed, and the token of the next. */
-function pageOf(infos: readonly BoxInfo[], { order, limit = maxPage, nextToken }: ListQuery) {
-  const direction = order === 'asc' ? 1 : -1;
-  const places = infos.map((info) => ({ info, place: placeOf(info) }));
-  places.sort((a, b) => (a.place < b.place ? -direction : direction));
-  const from = nextToken === undefined ? undefined : placeIn(nextToken);
-  const rest = places.filter(
-    ({ place }) => from === undefined || (order === 'asc' ? place > from : place < from),
-  );
-  const page = rest.slice(0, limit);
-  const last = page.at(-1);
-  const next = last && rest.length > page.length ? Buffer.from(last.place).toString('base64url') : undefined;
-  return { page: page.map(({ info }) => info), next };
-}
-
 /** Lists of sandboxes. */
 export function listingRoutes(): Route[] {
   const facts = {
@@ -85,11 +55,11 @@ export function listingRoutes(): Route[] {
       summary: 'Sandboxes in pages, the newest first',
       handle: async (call) => {
         const infos = await listed(call, filterOf(call.query));
-        const { page, next } = pageOf(infos, call.query);
+        const { page, headers } = pageOf(infos, call.query);
         const running = infos.filter(({ status }) => status === 'running').length;
         return ok(page.map(listedToJson), 200, {
           'x-total-running': String(running),
-          ...(next === undefined ? {} : { 'x-next-token': next }),
+          ...headers,
         });
       },
     }),

@@ -1,6 +1,7 @@
 import type { BoxInfo } from '../../api/index.js';
 import { isLoopback } from '../http/listen.js';
 import { type E2bContext, tokenOf, trafficTokenOf } from './context.js';
+import { egressOf } from './egress.js';
 import { factsOf, metadataOf } from './facts.js';
 import { sandboxIdOf } from './names.js';
 
@@ -80,7 +81,7 @@ export function detailToJson(ctx: E2bContext, info: BoxInfo, host: string | unde
     ...listedToJson(info),
     ...sandboxToJson(ctx, info, host),
     allowInternetAccess: info.network.outbound === 'enabled',
-    network: ports,
+    network: { ...ports, ...egressOf(info.network) },
     lifecycle: { autoResume, onTimeout },
   };
 }

@@ -1,22 +1,31 @@
 import type { z } from 'zod';
-import type { BoxInfo, CreateOptions, Runtime } from '../../api/index.js';
+import type { BoxInfo, CreateOptions } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import type { Call } from '../http/route.js';
 import { ok, type Route, route } from '../http/route.js';
 import { ensureUser } from './base-user.js';
 import type { E2bContext } from './context.js';
 import { controlDialect } from './dialect.js';
+import { networkOf } from './egress.js';
 import { isMetadataKey, labelsOf } from './facts.js';
 import { sandboxOf } from './lookup.js';
 import { boxIdParams } from './params.js';
 import { detailToJson, sandboxToJson } from './sandbox-json.js';
 import { anyQuery, newSandbox } from './schemas.js';
+import { findSnapshot } from './snapshots.js';
 import { sourceOf } from './templates.js';
+import { refuseNames, unknownOf } from './unsupported.js';
 
 type NewSandbox = z.infer<typeof newSandbox>;
 
-/** What of a network is said of the way in. */
-const portOptions = new Set(['allowPublicTraffic', 'maskRequestHost', 'httpsPorts']);
+/** What of a network is there. */
+const networkOptions = new Set([
+  'allowPublicTraffic',
+  'maskRequestHost',
+  'httpsPorts',
+  'allowOut',
+  'denyOut',
+]);
 
 /** What clients can ask for and is not there: refused by name, never ignored. */
 function refuseUnsupported(body: NewSandbox): void {
@@ -24,16 +33,10 @@ function refuseUnsupported(body: NewSandbox): void {
   const asked = [
     ...(mcp ? ['mcp'] : []),
     ...(iam ? ['iam'] : []),
-    ...Object.entries(network ?? {})
-      .filter(([name, value]) => isAsked(value) && !portOptions.has(name))
-      .map(([name]) => `network.${name}`),
+    ...unknownOf(network, networkOptions).map((name) => `network.${name}`),
     ...(autoPauseMemory === false ? ['autoPauseMemory: false'] : []),
   ];
-  if (asked.length > 0) {
-    throw new CryoboxError('unsupported', `not supported: ${asked.join(', ')}`, {
-      details: { options: asked },
-    });
-  }
+  refuseNames(asked);
   if (autoResume?.enabled && !autoPause) {
     throw new CryoboxError('invalid_argument', 'autoResume needs autoPause');
   }
@@ -46,21 +49,16 @@ function refuseUnsupported(body: NewSandbox): void {
   }
 }
 
-function isAsked(value: unknown): boolean {
-  if (value === undefined || value === null) return false;
-  return typeof value !== 'object' || Object.keys(value).length > 0;
-}
-
 async function optionsOf(
   ctx: E2bContext,
-  runtime: Runtime,
-  body: NewSandbox,
+  { runtime, principal, body }: Pick<Call<unknown, unknown, NewSandbox>, 'runtime' | 'principal' | 'body'>,
   defaults: { readonly timeout: number; readonly secure: boolean },
 ): Promise<CreateOptions> {
   refuseUnsupported(body);
+  const snapshot = await findSnapshot(runtime, principal.tenant, body.templateID);
   const autoResume = body.autoResume?.enabled ?? false;
   const facts = {
-    template: body.templateID,
+    template: snapshot?.base ?? body.templateID,
     autoResume,
     secure: body.secure ?? defaults.secure,
     ports: {
@@ -70,12 +68,12 @@ async function optionsOf(
     },
   } as const;
   return {
-    ...(await sourceOf(ctx, runtime, body.templateID)),
+    ...(snapshot ? { template: snapshot.template.name } : await sourceOf(ctx, runtime, body.templateID)),
     env: body.envVars ?? {},
     labels: labelsOf(facts, body.metadata ?? {}),
     autoResume,
     detach: true,
-    network: { outbound: body.allow_internet_access === false ? 'disabled' : 'enabled' },
+    network: networkOf({ ...body.network, allowInternet: body.allow_internet_access }),
     volumes: (body.volumeMounts ?? []).map(({ name, path }) => ({ volume: name, guestPath: path })),
     lifetime: body.timeout ?? defaults.timeout,
     lifetimeAction: body.autoPause ? 'pause' : 'remove',
@@ -84,10 +82,11 @@ async function optionsOf(
 
 async function create(
   ctx: E2bContext,
-  { runtime, body, signal, operationId, parts }: Call<unknown, unknown, NewSandbox>,
+  call: Call<unknown, unknown, NewSandbox>,
   defaults: { readonly timeout: number; readonly secure: boolean },
 ): Promise<BoxInfo> {
-  const options = await optionsOf(ctx, runtime, body, defaults);
+  const { runtime, signal, operationId, parts } = call;
+  const options = await optionsOf(ctx, call, defaults);
   const box = await runtime.create({ ...options, signal, operationId });
   try {
     await ensureUser(box, signal);

@@ -21,10 +21,12 @@ export const templateRoutes: readonly Route[] = [
     body: templateRequest,
     answer: { status: 201, body: templateBody },
     handle: async (call) => {
-      const { sandbox_id: box, name } = call.body;
+      const { sandbox_id: box, name, labels } = call.body;
       const { overwrite } = call.query;
       return ok(
-        templateToJson(await call.runtime.templates.create({ box, name, overwrite, signal: call.signal })),
+        templateToJson(
+          await call.runtime.templates.create({ box, name, overwrite, labels, signal: call.signal }),
+        ),
         201,
       );
     },

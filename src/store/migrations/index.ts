@@ -16,6 +16,7 @@ import { previews } from './023-previews.js';
 import { inbound } from './024-inbound.js';
 import { runEnds } from './027-run-ends.js';
 import { secrets } from './028-secrets.js';
+import { templateLabels } from './032-template-labels.js';
 
 /** Every migration by its name, in order. A released one never changes; a new one is added at the end. */
 export const migrations: Record<string, Migration> = {
@@ -36,4 +37,5 @@ export const migrations: Record<string, Migration> = {
   '024-inbound': inbound,
   '027-run-ends': runEnds,
   '028-secrets': secrets,
+  '032-template-labels': templateLabels,
 };

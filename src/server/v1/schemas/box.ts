@@ -104,6 +104,12 @@ const secretRequest = z.strictObject({
   placeholder: secretPlaceholder.optional(),
 }) satisfies z.ZodType<SecretJson>;
 
+/** Labels of a box or template. */
+export const boxLabels = z.record(
+  z.string().max(boxLimits.labelLength),
+  z.string().max(boxLimits.labelLength),
+);
+
 /** `CreateBoxRequest` of the v1 contract, section 1.5, and `template`. */
 export const createRequest = z
   .strictObject({
@@ -120,7 +126,7 @@ export const createRequest = z
     user: z.string().min(1).max(256).optional(),
     entrypoint: words.optional(),
     cmd: words.optional(),
-    labels: z.record(z.string().max(boxLimits.labelLength), z.string().max(boxLimits.labelLength)).optional(),
+    labels: boxLabels.optional(),
     auto_stop: timer.optional(),
     auto_stop_action: z.enum(['stop', 'pause']).optional(),
     auto_delete: timer.optional(),

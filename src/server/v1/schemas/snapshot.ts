@@ -8,7 +8,7 @@ import {
   queryFlag,
   queryNumber,
 } from '../../http/common-schemas.js';
-import { boxName } from './box.js';
+import { boxLabels, boxName } from './box.js';
 
 /** Longest name of a snapshot in bytes (v1 contract, section 3.7). The runtime says what else is wrong with one. */
 const nameBytes = 255;
@@ -91,6 +91,7 @@ export const forkRequest = z.strictObject({
 export const templateRequest = z.strictObject({
   sandbox_id: z.string().min(1).max(128),
   name: z.string().min(1).max(nameBytes).optional(),
+  labels: boxLabels.optional(),
 });
 
 /** `:name` of a template. */
@@ -129,6 +130,7 @@ export const templateBody = z
     memory_mb: z.int(),
     size_bytes: z.int(),
     created_at: z.string(),
+    labels: z.record(z.string(), z.string()),
   })
   .loose()
   .register(named, { id: 'Template' });
