@@ -34,6 +34,7 @@ import { LayerFiles } from './layers/layer-files.js';
 import { MemoryMerger } from './layers/merger.js';
 import { Scratch } from './layers/scratch.js';
 import { Flattener } from './machines/flattener.js';
+import { MachineGarbage } from './machines/garbage.js';
 import { Goldens } from './machines/golden.js';
 import { HotMachines, hotSizeOf } from './machines/hot.js';
 import { Interception } from './machines/interception.js';
@@ -190,11 +191,13 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
   const state = { live: new LiveBoxes(), activities: new Map<string, BoxActivity>() };
   const goldens = new Goldens({ ...needs, idleMs: pool.idleMs, maxGoldens: options.maxGoldens });
   const machinePool = new MachinePool(needs, pool);
+  const machineGarbage = new MachineGarbage(needs);
   const ctx: EngineContext = {
     ...needs,
     replicator: options.replicate && new Replicator(() => ctx, options.replicate),
     goldens,
     pool: machinePool,
+    machineGarbage,
     hot: new HotMachines({ pool: machinePool, scratch, logger }, { ...pool, size: hotSizeOf(options) }),
     pageServers: new PageServers(scratch, logger, pool),
     ...state,
@@ -221,6 +224,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
       paths,
       scratch,
       images: images.contents,
+      machines: machineGarbage,
       goldens,
       assets: () => parts.files(),
       logger,

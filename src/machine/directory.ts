@@ -1,7 +1,25 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** Waits between tries; what is left then is removed by the next engine. */
+/** Directories of machines that this process starts, has, or is ending. */
+const inUse = new Set<string>();
+
+/** Says that a machine of this process is, or is about to be, in a directory. */
+export function takeDirectory(directory: string): void {
+  inUse.add(directory);
+}
+
+/** Says that no machine of this process is in a directory any more. */
+export function letGoOfDirectory(directory: string): void {
+  inUse.delete(directory);
+}
+
+/** Whether a machine of this process is in a directory: what is there is in order, whatever the database says. */
+export function isDirectoryInUse(directory: string): boolean {
+  return inUse.has(directory);
+}
+
+/** Waits between tries; what is left then is garbage, which is collected. */
 const retryMs = [200, 1_000, 5_000, 30_000, 60_000];
 
 /**

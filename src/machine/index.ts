@@ -29,6 +29,7 @@ export {
   replaceBacking,
   switchHeads,
 } from './block.js';
+export { isDirectoryInUse } from './directory.js';
 export { lastWords, type MachineUser, machineFailure } from './launch.js';
 export { Machine, type MachineFile } from './machine.js';
 export {

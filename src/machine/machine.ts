@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf, wrapHostError } from '../errors.js';
 import { type MachineSpec, machineFiles } from './arguments.js';
 import { ConsoleLog } from './console.js';
-import { removeDirectory } from './directory.js';
+import { letGoOfDirectory, removeDirectory, takeDirectory } from './directory.js';
 import { launchQemu, type MachineUser } from './launch.js';
 import { endProcess, isAlive, type ProcessIdentity, untilEnded } from './process.js';
 import { QmpClient } from './qmp.js';
@@ -71,6 +71,7 @@ export class Machine {
    */
   static async launch(options: MachineLaunch): Promise<Machine> {
     const { directory, user } = options;
+    takeDirectory(directory);
     try {
       await mkdir(directory, { mode: 0o700 });
       for (const file of options.files) await place(directory, file, user);
@@ -86,6 +87,7 @@ export class Machine {
       }
     } catch (error) {
       await removeDirectory(directory);
+      letGoOfDirectory(directory);
       throw wrapHostError(error, 'starting a machine', 'machine_failed');
     }
   }
@@ -93,6 +95,7 @@ export class Machine {
   /** Takes over a machine that an earlier engine started. Throws `machine_failed` when it does not answer. */
   static async adopt(directory: string, process: ProcessIdentity, user?: MachineUser): Promise<Machine> {
     const qmp = await QmpClient.connect(join(directory, machineFiles.qmpSocket));
+    takeDirectory(directory);
     // Nobody tells of the end of a process that another one started; it is looked at from when its session ends.
     const ended = qmp.closed.then(() => untilEnded(process));
     return await Machine.#opened(new Machine(directory, process, qmp, { user, ended }));
@@ -162,6 +165,7 @@ export class Machine {
   /** Lets go of the machine; it goes on. */
   disconnect(): void {
     this.#isConnected = false;
+    letGoOfDirectory(this.directory);
     this.console.close();
     this.qmp.close();
   }

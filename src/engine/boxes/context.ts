@@ -1,11 +1,13 @@
 import type { ImagesContext } from '../images/context.js';
 import type { MachinesContext } from '../machines/context.js';
+import type { MachineGarbage } from '../machines/garbage.js';
 import type { Replicator } from '../replicas/replicator.js';
 import type { BoxInfos } from './infos.js';
 
 /** What operations on boxes and on the whole engine need. */
 export interface EngineContext extends MachinesContext, ImagesContext {
   readonly infos: BoxInfos;
+  readonly machineGarbage: MachineGarbage;
   /** Copies the home to an object store; undefined: it stays here. */
   readonly replicator: Replicator | undefined;
 }

@@ -48,6 +48,7 @@ export async function recover(ctx: EngineContext): Promise<void> {
   await ctx.scratch.clear();
   const adopted = await adoptMachines(ctx);
   await endUnknownMachines(ctx, adopted);
+  ctx.machineGarbage.recovered();
   await findHeads(ctx);
   await repairLayers(ctx);
   await letGoOfMerged(ctx);

@@ -1,4 +1,4 @@
-import { lstat, readdir, rm, stat } from 'node:fs/promises';
+import { lstat, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { GcResult } from '../../api/index.js';
 import { ifExists } from '../../base/files.js';
@@ -12,8 +12,6 @@ import type { HomePaths } from '../core/home.js';
 import type { LayerFiles } from './layer-files.js';
 import { isScratchName, type Scratch } from './scratch.js';
 
-/** A folder of a machine that has no row yet: nothing takes this long. */
-const unknownAgeMs = 24 * 60 * 60 * 1000;
 /** What a broken pull left is worth a second attempt for so long. */
 const brokenPullAgeMs = 24 * 60 * 60 * 1000;
 /** Golden machines of shapes that nobody has are worth the seconds that another one takes for so long. */
@@ -38,7 +36,14 @@ export interface GoldenGarbage {
   collect(options: { readonly dryRun: boolean; readonly minAgeMs: number }): Promise<string[]>;
 }
 
+/** What machines left that nobody has. */
+export interface LeftMachines {
+  /** Ends them, unless `dryRun`; returns the names of the directories that go. */
+  collect(options: { readonly dryRun: boolean }): Promise<string[]>;
+}
+
 interface GcNeeds {
+  readonly machines: LeftMachines;
   readonly goldens: GoldenGarbage;
   readonly db: Database;
   readonly layers: LayerFiles;
@@ -94,7 +99,7 @@ export class GarbageCollector {
         ...(await this.#layersWithoutHolder(dryRun)),
         ...(await this.#filesWithoutRow(dryRun)),
         ...(await this.#foldersWithoutBox(dryRun)),
-        ...(await this.#foldersWithoutMachine(dryRun)),
+        ...(await this.#leftMachines(dryRun)),
         ...(await this.#unusedScratch(dryRun)),
         ...(await this.#formerAssets(dryRun)),
       ];
@@ -152,13 +157,9 @@ export class GarbageCollector {
     return await this.#remove(paths.boxes, 'boxes', unknown, dryRun);
   }
 
-  async #foldersWithoutMachine(dryRun: boolean): Promise<Removed[]> {
-    const { db, paths } = this.#needs;
-    const known = await idsOf(db, 'machines');
-    const names = await ownEntries(paths.machines, (name) => isId('mch', name));
-    const unknown = names.filter((name) => !known.has(name));
-    // The row comes after the folder; what an engine that crashed left is removed when the next one starts.
-    return await this.#remove(paths.machines, 'machines', await old(paths.machines, unknown), dryRun);
+  async #leftMachines(dryRun: boolean): Promise<Removed[]> {
+    const { machines, paths } = this.#needs;
+    return await this.#remove(paths.machines, 'machines', await machines.collect({ dryRun }), dryRun);
   }
 
   async #unusedScratch(dryRun: boolean): Promise<Removed[]> {
@@ -189,16 +190,6 @@ export class GarbageCollector {
     }
     return removed;
   }
-}
-
-/** Those entries that nobody has touched for a day. */
-async function old(folder: string, names: readonly string[]): Promise<string[]> {
-  const found: string[] = [];
-  for (const name of names) {
-    const facts = await ifExists(stat(join(folder, name)));
-    if (facts && Date.now() - facts.mtimeMs > unknownAgeMs) found.push(name);
-  }
-  return found;
 }
 
 /** Bytes of the files in a tree that nothing else links to. */

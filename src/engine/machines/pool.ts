@@ -126,14 +126,15 @@ export class MachinePool {
   }
 
   /**
-   * Ends a machine that is not needed, or failed. Never throws: what cannot be recorded is logged, and the next engine
-   * finds that the process of the row is gone, or ends it.
+   * Ends a machine that is not needed, or failed. Never throws: what cannot be ended or recorded is logged, and is garbage
+   * from then on.
    */
   async giveUp({ id, machine }: WaitingMachine): Promise<void> {
     try {
       await machine.kill();
       await deleteMachine(this.#needs.db, id);
     } catch (error) {
+      machine.disconnect();
       this.#needs.logger.warn('cannot end a machine, or not record its end', {
         machine: id,
         reason: messageOf(error),
@@ -180,7 +181,8 @@ export class MachinePool {
         created_at: Date.now(),
       });
     } catch (error) {
-      await machine.kill();
+      // Where it does not end it is garbage; why it is not wanted is what counts.
+      await machine.kill().catch(() => machine.disconnect());
       throw databaseError(error);
     }
     return { id, machine };

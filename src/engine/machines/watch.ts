@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../base/in-background.js';
 import { within } from '../../base/within.js';
 import { messageOf } from '../../errors.js';
-import { killProcess } from '../../machine/index.js';
+import { endProcess, killProcess } from '../../machine/index.js';
 import { findBox } from '../../store/index.js';
 import { updateBox } from '../record/rows.js';
 import type { MachinesContext } from './context.js';
@@ -128,10 +128,12 @@ export async function livingMachine(
 /**
  * Records that the machine of a box has ended, and forgets it. Called under the box's lock, with the machine that the box
  * has: so it never touches a successor. What the machine left is removed in the background, and never keeps the box from
- * having its true state. Throws what the database throws; the box has this machine then, still.
+ * having its true state. Throws what the database throws, `machine_failed` when its process goes on: until it has ended its
+ * disks are its own. The box has this machine then, still.
  */
 export async function buryMachine(ctx: MachinesContext, live: LiveBox): Promise<void> {
   leave(live, 'died');
+  await endProcess(live.machine.process, live.machine.exited);
   await keepConsole(ctx, live);
   await takeOff(ctx, live, () => recordEnd(ctx, live));
 }

@@ -189,8 +189,11 @@ async function bringToUse(ctx: MachinesContext, facts: Restored): Promise<LiveBo
     }
     return live;
   } catch (error) {
-    agent.close();
-    await ctx.pool.giveUp(restored);
+    // Unless the box has it all the same: its end is recorded then.
+    if (ctx.live.get(row.id)?.machine !== machine) {
+      agent.close();
+      await ctx.pool.giveUp(restored);
+    }
     throw bringUpFailure(error, `resume box ${row.id}`, ['identity_unconfirmed']);
   }
 }
