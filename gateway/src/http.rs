@@ -6,6 +6,8 @@ use crate::rules::normal_name;
 /// Longest head of a request, and longest trailer.
 pub const MAX_HEAD: usize = 16 * 1024;
 const MAX_CHUNK_LINE: usize = 1024;
+/// A longer word is no method of HTTP.
+pub const MAX_METHOD: usize = 32;
 
 /// Why a connection is ended: the reason, and the name that was asked for, if one was.
 #[derive(Debug, PartialEq, Eq)]
@@ -218,7 +220,7 @@ fn read_head(head: &[u8], is_first: bool, may_ask: &MayAsk) -> Result<Head, Refu
         [method, target, b"HTTP/1.1"] | [method, target, b"HTTP/1.0"] => (method, target),
         _ => return Err(bad()),
     };
-    let is_method = (1..=32).contains(&method.len())
+    let is_method = (1..=MAX_METHOD).contains(&method.len())
         && method
             .iter()
             .all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
@@ -274,6 +276,51 @@ fn read_head(head: &[u8], is_first: bool, may_ask: &MayAsk) -> Result<Head, Refu
         Some(protocol) => Ok(Head {
             body: State::Upgrade(protocol.eq_ignore_ascii_case(b"websocket")),
         }),
+    }
+}
+
+/// What the first bytes of a connection say of the host that is asked.
+pub enum FirstHost {
+    /// More is needed.
+    Partial,
+    Named(String),
+    /// No request, or one that does not say it clearly.
+    None,
+}
+
+/// The host of the first request of a connection. Whoever gets the connection reads the request again, by stricter rules.
+pub fn first_host(bytes: &[u8]) -> FirstHost {
+    let line_end = bytes.iter().position(|byte| *byte == b'\n');
+    let line = &bytes[..line_end.unwrap_or(bytes.len())];
+    let word = line.iter().take_while(|byte| is_token_byte(**byte)).count();
+    let is_request = match line.get(word) {
+        _ if word == 0 || word > MAX_METHOD => false,
+        None => line_end.is_none(),
+        Some(byte) => {
+            *byte == b' ' && (line_end.is_none() || line.windows(8).any(|part| part == b" HTTP/1."))
+        }
+    };
+    if !is_request {
+        return FirstHost::None;
+    }
+    let end = match head_end(bytes) {
+        Ok(Some(end)) => end,
+        Ok(None) => return FirstHost::Partial,
+        Err(_) => return FirstHost::None,
+    };
+    let fields = lines(&bytes[..end]).unwrap_or_default();
+    let mut hosts = fields.iter().skip(1).filter_map(|field| {
+        let (name, value) = field.split_at(field.iter().position(|byte| *byte == b':')?);
+        name.eq_ignore_ascii_case(b"host")
+            .then(|| trim(&value[1..]))
+    });
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            let colon = host.iter().position(|byte| *byte == b':');
+            let name = normal_name(&host[..colon.unwrap_or(host.len())]);
+            name.map_or(FirstHost::None, FirstHost::Named)
+        }
+        _ => FirstHost::None,
     }
 }
 

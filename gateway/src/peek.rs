@@ -1,14 +1,12 @@
 //! What a connection that is allowed by name has to say first: TLS has to name an allowed server, HTTP an allowed host with
 //! every request. Only what the guest sends is held; a server may speak first.
 
-use crate::http::{is_token_byte, MayAsk, Refusal, Requests, MAX_HEAD};
+use crate::http::{is_token_byte, MayAsk, Refusal, Requests, MAX_HEAD, MAX_METHOD};
 use crate::rules::normal_name;
 use crate::tls::{self, Hello, Next, Records};
 
 /// On these ports everything is HTTP or TLS; on others what is certainly neither passes as it is.
 const WEB_PORTS: [u16; 2] = [80, 443];
-/// A longer word is no method of HTTP.
-const MAX_METHOD: usize = 32;
 
 enum State {
     First,

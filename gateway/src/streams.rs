@@ -466,20 +466,21 @@ impl Stream {
             None => return Ok(Some(bytes)),
         };
         held.extend(bytes);
-        let name = match handover::secret_host(shared, key, &held, self.by_name) {
+        let (name, is_tls) = match handover::secret_host(shared, key, &held, self.by_name) {
             Seen::Partial if !self.tcp.guest_has_ended() => {
                 self.peeked = Some(held);
                 return Ok(None);
             }
-            Seen::Name(name) => name,
+            Seen::Name { name, is_tls } => (name, is_tls),
             _ => return Ok(Some(held)),
         };
-        let (socket, line) = handover::connect(&shared.token, &name, key).map_err(|_| {
-            End::Refused(Refusal {
-                reason: "interceptor_unavailable",
-                name: Some(name.clone()),
-            })
-        })?;
+        let (socket, line) =
+            handover::connect(&shared.token, (&name, is_tls), key).map_err(|_| {
+                End::Refused(Refusal {
+                    reason: "interceptor_unavailable",
+                    name: Some(name.clone()),
+                })
+            })?;
         self.host = Host::Open(socket);
         self.to_host.push(&line);
         self.to_host.push(&held);

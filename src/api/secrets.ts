@@ -1,13 +1,16 @@
 import type { CallOptions } from './common.js';
 
 /**
- * A secret that a box uses and never has: the box gets a placeholder, and requests over HTTPS to the hosts that are named
- * get the value in its place outside of the box.
+ * A secret that a box uses and never has: the box gets a placeholder, and requests to the hosts that are named get the
+ * value in its place outside of the box, by HTTPS, or by plain HTTP where a host says so.
  */
 export interface SecretOptions {
   /** What requests get: 1 to 8,192 printable ASCII characters. */
   readonly value: string;
-  /** Whom requests may be to, at most 8: `api.example.com`, `*.example.com`, with or without `:PORT`; without: 443. */
+  /**
+   * Whom requests may be to, at most 8: `api.example.com`, `*.example.com`, with or without `:PORT`; without: 443. By HTTPS,
+   * where `http://` does not stand before one: then by plain HTTP, without a port at 80.
+   */
   readonly hosts: readonly string[];
   /** What stands for the value in the box: 8 to 256 printable ASCII characters without spaces. @default a random one */
   readonly placeholder?: string;

@@ -1,5 +1,12 @@
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
-import { Agent, request as startRequest } from 'node:https';
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { type Duplex, pipeline } from 'node:stream';
 import { errnoOf, messageOf } from '../errors.js';
 import type { RequestParts } from './substitute.js';
@@ -9,10 +16,12 @@ export interface Destination {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  /** Whether it is spoken to by TLS. */
+  readonly tls: boolean;
   /** Roots that its certificate is checked against; undefined: those that came with Node. */
   readonly roots: readonly string[] | undefined;
   /** Its connections: those of one connection of a box, since servers may know who speaks by the connection. */
-  readonly agent: Agent;
+  readonly agent: HttpAgent;
   /** Tells that its certificate is refused. */
   refused(): void;
 }
@@ -23,9 +32,12 @@ const leftOut = ['alt-svc'];
 const certificateErrors =
   /^(ERR_TLS_CERT|CERT_|UNABLE_TO_|DEPTH_ZERO|SELF_SIGNED|INVALID_(CA|PURPOSE)|HOSTNAME_MISMATCH|ERROR_IN_CERT)/;
 
+/** What a connection says that its server has ended. */
+const endedCodes = ['ECONNRESET', 'EPIPE'];
+
 /** Connections to a server, for one connection of a box. */
-export function newAgent(): Agent {
-  return new Agent({ keepAlive: true, maxSockets: 1 });
+export function newAgent(tls: boolean): HttpAgent {
+  return new (tls ? HttpsAgent : HttpAgent)({ keepAlive: true, maxSockets: 1 });
 }
 
 /** Sends a request on, and its answer back. Bodies are streamed, as fast as the slower side takes them. */
@@ -41,7 +53,7 @@ export function forward(
     response.writeHead(answer.statusCode ?? 502, answer.statusMessage, headersOf(answer));
     pipeline(answer, response, () => undefined);
   });
-  upstream.on('error', (error) => fail(response, error, to));
+  upstream.on('error', (error) => fail(response, error, to, upstream.reusedSocket));
   // Whoever has gone away needs no answer.
   response.on('close', () => upstream.destroy());
   pipeline(request, upstream, () => undefined);
@@ -76,21 +88,20 @@ export function forwardUpgrade(
 function start(
   request: IncomingMessage,
   { target, headers }: RequestParts,
-  { name, address, port, roots }: Destination,
-  agent: Agent | false,
-): ReturnType<typeof startRequest> {
-  return startRequest({
+  { name, address, port, tls, roots }: Destination,
+  agent: HttpAgent | false,
+): ClientRequest {
+  const secured = { servername: name, ...(roots ? { ca: [...roots] } : {}), rejectUnauthorized: true };
+  return (tls ? httpsRequest : httpRequest)({
     host: address,
     port,
-    servername: name,
     method: request.method,
     path: target,
     // A list keeps names, their case and their order as the client wrote them.
     headers: [...headers] as unknown as Record<string, string>,
     agent,
-    ...(roots ? { ca: [...roots] } : {}),
-    rejectUnauthorized: true,
     maxHeaderSize: 64 * 1024,
+    ...(tls ? secured : {}),
   });
 }
 
@@ -101,10 +112,11 @@ function headersOf({ rawHeaders }: IncomingMessage): string[] {
   });
 }
 
-function fail(response: ServerResponse, error: Error, to: Destination): void {
+function fail(response: ServerResponse, error: Error, to: Destination, isReused = false): void {
   const isRefused = certificateErrors.test(errnoOf(error) ?? '');
   if (isRefused) to.refused();
-  if (response.headersSent) {
+  // A server may end a connection that has served before at any time: a client that sees that asks again.
+  if (response.headersSent || (isReused && endedCodes.includes(errnoOf(error) ?? ''))) {
     response.destroy();
     return;
   }

@@ -5,8 +5,15 @@ export interface InterceptedSecret {
   readonly placeholder: string;
   /** Null: it was lost, and has to be set again. */
   readonly value: string | null;
-  /** Where it may go: names and `*.suffix`, each with or without ports; without: 443. */
-  readonly hosts: readonly string[];
+  /** Where it may go. */
+  readonly servers: readonly {
+    /** A name, or `*.suffix`. */
+    readonly name: string;
+    readonly firstPort: number;
+    readonly lastPort: number;
+    /** Whether by TLS, or without. */
+    readonly tls: boolean;
+  }[];
 }
 
 /** The authority that boxes with secrets trust, as PEM. */
@@ -51,6 +58,8 @@ export interface HandedOver {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  /** Whether the client speaks TLS, which is ended here then. */
+  readonly tls: boolean;
 }
 
 /** Where it listens, in its directory and in those of machines. */

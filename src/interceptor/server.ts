@@ -89,22 +89,23 @@ export class InterceptingServer {
       return;
     }
     box.sockets.add(socket);
-    const agent = newAgent();
+    const agent = newAgent(said.tls);
     socket.once('close', () => {
       box.sockets.delete(socket);
       agent.destroy();
     });
-    const { name, address, port } = said;
+    const refused = (): void => this.#refused({ box, said }, 'certificate');
+    const to: Destination = { ...said, roots: box.roots, agent, refused };
+    const client = said.tls ? await this.#secured(socket, said.name) : socket;
+    this.#connections.set(client, { box, said, to });
+    this.#http.emit('connection', client);
+  }
+
+  async #secured(socket: Socket, name: string): Promise<TLSSocket> {
     const secureContext = await this.#leaves.contextFor(name);
     const secured = new TLSSocket(socket, { isServer: true, secureContext, ALPNProtocols: ['http/1.1'] });
     secured.on('error', () => socket.destroy());
-    const refused = (): void => this.#refused({ box, said }, 'certificate');
-    this.#connections.set(secured, {
-      box,
-      said,
-      to: { name, address, port, roots: box.roots, agent, refused },
-    });
-    this.#http.emit('connection', secured);
+    return secured;
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

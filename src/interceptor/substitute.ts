@@ -1,4 +1,4 @@
-import type { InterceptedSecret } from './messages.js';
+import type { HandedOver, InterceptedSecret } from './messages.js';
 
 /** What of a request may hold placeholders. */
 export interface RequestParts {
@@ -11,26 +11,31 @@ export interface RequestParts {
 /** Headers whose credentials may be encoded (RFC 7617). */
 const encoded = ['authorization', 'proxy-authorization'];
 
+/** The server that a request is to. */
+export type Server = Pick<HandedOver, 'name' | 'port' | 'tls'>;
+
 /** Thrown for a placeholder of a secret that may not go to this server, or whose value was lost. */
 export class NotForThisServer extends Error {
-  constructor(readonly secret: InterceptedSecret) {
+  constructor({ name, value, servers }: InterceptedSecret, to: Server) {
+    const isPlainOnly = !to.tls && servers.some((each) => each.tls && isNamed(each.name, to.name));
+    const why = isPlainOnly
+      ? `goes to ${to.name} by HTTPS only: name http://${to.name}:${to.port} among its hosts to send it in the clear`
+      : 'is not for this server';
     super(
-      secret.value === null
-        ? `the value of the secret ${secret.name} was lost: set it again`
-        : `the secret ${secret.name} is not for this server`,
+      value === null ? `the value of the secret ${name} was lost: set it again` : `the secret ${name} ${why}`,
     );
   }
 }
 
-/** Whether a host of a secret names this server. */
-export function isFor(hosts: readonly string[], name: string, port: number): boolean {
-  return hosts.some((host) => {
-    const [pattern = '', ports = '443'] = host.split(':');
-    const [first, last = first] = ports.split('-').map(Number);
-    const inRange = first !== undefined && last !== undefined && first <= port && port <= last;
-    const isNamed = pattern.startsWith('*.') ? name.endsWith(pattern.slice(1)) : name === pattern;
-    return inRange && isNamed;
-  });
+/** Whether a secret may go to this server. */
+export function isFor(servers: InterceptedSecret['servers'], { name, port, tls }: Server): boolean {
+  return servers.some(
+    (each) => each.tls === tls && each.firstPort <= port && port <= each.lastPort && isNamed(each.name, name),
+  );
+}
+
+function isNamed(pattern: string, name: string): boolean {
+  return pattern.startsWith('*.') ? name.endsWith(pattern.slice(1)) : name === pattern;
 }
 
 /**
@@ -40,10 +45,10 @@ export function isFor(hosts: readonly string[], name: string, port: number): boo
 export function substitute(
   { target, headers }: RequestParts,
   secrets: readonly InterceptedSecret[],
-  to: { readonly name: string; readonly port: number },
+  to: Server,
 ): RequestParts {
   const allowedValue = (secret: InterceptedSecret): string => {
-    if (secret.value === null || !isFor(secret.hosts, to.name, to.port)) throw new NotForThisServer(secret);
+    if (secret.value === null || !isFor(secret.servers, to)) throw new NotForThisServer(secret, to);
     return secret.value;
   };
   const inText = replacer(secrets, (secret) => [secret.placeholder], allowedValue);

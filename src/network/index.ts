@@ -4,6 +4,8 @@ export {
   needsGateway,
   normalNetwork,
   normalSecretHosts,
+  type SecretServers,
   secretRules,
+  secretServers,
 } from './rules.js';
 export { type GatewayPolicy, policyOf, rootsOf } from './settings.js';

@@ -15,23 +15,64 @@ export type NetworkConfig = Required<NetworkOptions> & {
   readonly intercept?: readonly string[];
 };
 
-/** At which port a host of a secret is reached that names none: that of https. */
-const secretPort = 443;
+/** Servers that a value may go to. */
+export interface SecretServers {
+  /** A name, or `*.suffix`. */
+  readonly name: string;
+  readonly firstPort: number;
+  readonly lastPort: number;
+  /** Whether by TLS, or without. */
+  readonly tls: boolean;
+}
+
+/** What a host of a secret begins with whose requests get the value without TLS too. */
+const plainScheme = 'http://';
+/** Where a host of a secret is reached that names no port (RFC 9110, section 4.2). */
+const httpsPort = 443;
+const httpPort = 80;
+
+/** A host of a secret, taken apart: whether TLS is needed, and a rule of a gateway with its ports. */
+function secretHost(host: string): { readonly isPlain: boolean; readonly rule: string } {
+  const isPlain = host.startsWith(plainScheme);
+  const rule = isPlain ? host.slice(plainScheme.length) : host;
+  return { isPlain, rule: rule.includes(':') ? rule : `${rule}:${isPlain ? httpPort : httpsPort}` };
+}
 
 /** Hosts of a secret in one form. Throws `invalid_argument` naming the host. */
 export function normalSecretHosts(where: string, hosts: readonly string[]): readonly string[] {
   const normal = hosts.map((host, index) => {
-    const rule = normalRule(where, host, index);
+    const scheme = typeof host === 'string' && host.startsWith(plainScheme) ? plainScheme : '';
+    const rule = normalRule(where, scheme ? host.slice(scheme.length) : host, index);
     const [name = ''] = rule.split(':');
-    if (name !== '*' && normalRange(name) === undefined) return rule;
-    throw invalid(`${where}[${index}] is ${JSON.stringify(host)}, expected a host name or *.suffix`);
+    if (name !== '*' && normalRange(name) === undefined) return scheme + rule;
+    throw invalid(
+      `${where}[${index}] is ${JSON.stringify(host)}, expected a host name or *.suffix, with or without http:// before it`,
+    );
   });
   return [...new Set(normal)];
 }
 
-/** Hosts of secrets as rules of a gateway: each with its ports. */
+/** Hosts of secrets as rules of a gateway, each with its ports: where a box with them may connect to. */
 export function secretRules(hosts: readonly string[]): readonly string[] {
-  return [...new Set(hosts.map((host) => (host.includes(':') ? host : `${host}:${secretPort}`)))];
+  return [...new Set(hosts.map((host) => secretHost(host).rule))];
+}
+
+/**
+ * Rules of {@link secretRules} for what is looked into: those, and requests without TLS, which would take a placeholder to
+ * a server that can do nothing with it.
+ */
+export function lookedInto(rules: readonly string[]): readonly string[] {
+  return [...new Set([...rules, ...rules.map((rule) => `${rule.split(':')[0]}:${httpPort}`)])];
+}
+
+/** Hosts of a secret, taken apart for whoever puts its value in. */
+export function secretServers(hosts: readonly string[]): readonly SecretServers[] {
+  return hosts.map((host) => {
+    const { isPlain, rule } = secretHost(host);
+    const [name = '', ports = ''] = rule.split(':');
+    const [firstPort = 0, lastPort = firstPort] = ports.split('-').map(Number);
+    return { name, firstPort, lastPort, tls: !isPlain };
+  });
 }
 
 /**

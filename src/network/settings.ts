@@ -4,7 +4,7 @@ import { rootCertificates } from 'node:tls';
 import { z } from 'zod';
 import { ifExists } from '../base/files.js';
 import { CryoboxError, messageOf } from '../errors.js';
-import type { NetworkConfig } from './rules.js';
+import { lookedInto, type NetworkConfig } from './rules.js';
 
 /** `HOME/network.json`: what the owner of a home says of the network of all its boxes that have lists. */
 const settings = z.strictObject({
@@ -24,7 +24,7 @@ export interface GatewayPolicy {
   readonly mode: 'enabled' | 'disabled';
   readonly allow: readonly string[];
   readonly deny: readonly string[];
-  /** Hosts of secrets, with ports: connections to them go to the process that puts values in. */
+  /** Hosts of secrets, with ports: requests to them go to the process that puts values in. */
   readonly intercept: readonly string[];
   /** What becomes of what no list names. */
   readonly otherwise: 'allow' | 'refuse';
@@ -50,7 +50,7 @@ export async function policyOf(settingsPath: string, network: NetworkConfig): Pr
     // What a secret is for is reached; where there is no list everything is.
     allow: allowsAll ? network.allowNet : [...network.allowNet, ...intercept],
     deny: network.denyNet,
-    intercept,
+    intercept: lookedInto(intercept),
     otherwise: allowsAll ? 'allow' : 'refuse',
     private: ranges,
     resolvers,

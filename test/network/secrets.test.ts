@@ -1,12 +1,11 @@
-import { readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box } from '../../src/api/index.js';
-import { runProcess } from '../../src/base/process/index.js';
 import { Engine } from '../../src/engine/index.js';
 import { Outside } from '../engine/outside.js';
 import { failureOf, output } from '../engine/support.js';
 import { newHome, type TestHome } from '../support/home.js';
+import { filesWith, interceptorPid } from './kept.js';
 
 const value = 'sk-live-4f1c9a70d2b35e86-never-in-a-box';
 const script = join(import.meta.dirname, 'echo.mjs');
@@ -51,16 +50,6 @@ async function ask(box: Box, url: string, headers: Record<string, string> = {}):
   const command = ['python3', '-c', request, url, JSON.stringify(headers)];
   const { stdout, stderr } = await box.exec(command, { timeoutMs: 90_000 });
   return stdout.toString().trim() || stderr.toString();
-}
-
-/** Files below a directory that hold a text. */
-async function filesWith(directory: string, text: string): Promise<string[]> {
-  const { stdout, code } = await runProcess('grep', {
-    args: ['-rlF', '--', text, directory],
-    timeoutMs: 120_000,
-  });
-  if (code !== 0 && code !== 1) throw new Error(`grep ended with ${code}`);
-  return stdout.toString().split('\n').filter(Boolean);
 }
 
 describe('a secret', () => {
@@ -162,12 +151,3 @@ describe('a secret', () => {
     await again.remove({ force: true });
   }, 180_000);
 });
-
-/** The process that puts secrets in for a home: it runs in a directory of it. */
-async function interceptorPid(home: string): Promise<number> {
-  for (const entry of await readdir('/proc')) {
-    if ((await readlink(`/proc/${entry}/cwd`).catch(() => '')) !== join(home, 'interceptor')) continue;
-    return Number(entry);
-  }
-  throw new Error('there is no interceptor');
-}

@@ -2,7 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../base/in-background.js';
 import { CryoboxError, messageOf } from '../../errors.js';
 import { type Card, firstQemuWith, type Machine, qemuHas } from '../../machine/index.js';
-import { Gateway, type NetworkConfig, needsGateway, policyOf, rootsOf } from '../../network/index.js';
+import {
+  Gateway,
+  type NetworkConfig,
+  needsGateway,
+  policyOf,
+  rootsOf,
+  secretServers,
+} from '../../network/index.js';
 import { type BoxRow, changeMachine, type MachineChanges, type MachineRow } from '../../store/index.js';
 import { configOf, requireRow } from '../record/rows.js';
 import type { MachinesContext } from './context.js';
@@ -63,9 +70,10 @@ async function serveSecrets(
     return;
   }
   const values = await ctx.vault.valuesOf(ctx.db, box.id);
-  const given = Object.entries(secrets).map(([name, config]) => ({
-    ...config,
+  const given = Object.entries(secrets).map(([name, { placeholder, hosts }]) => ({
     name,
+    placeholder,
+    servers: secretServers(hosts),
     value: values.get(name) ?? null,
   }));
   const roots = await rootsOf(ctx.paths.network);
