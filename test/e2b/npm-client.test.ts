@@ -11,7 +11,7 @@ describe('the client of E2B for npm', () => {
   });
   afterAll(() => stage.close());
 
-  describe.each(['2.51.0'])('%s', (version) => {
+  describe.each(['2.51.0', '2.45.0'])('%s', (version) => {
     let client: NpmClient;
     /** Runs a program with a sandbox `sbx` of its own, which is killed at its end. */
     const run = (body: string): Promise<unknown> =>

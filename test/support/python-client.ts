@@ -9,6 +9,19 @@ export async function installedPython(name: string, version: string): Promise<st
   });
 }
 
+/** Runs a program with what is installed in a directory; gives what its last line says, as JSON. */
+export async function runPython(
+  directory: string,
+  env: Readonly<Record<string, string>>,
+  program: string,
+): Promise<unknown> {
+  const { stdout } = await execa('python3', ['-c', program], {
+    env: { ...env, PYTHONPATH: directory },
+    timeout: 120_000,
+  });
+  return JSON.parse(stdout.slice(stdout.lastIndexOf('\n') + 1)) as unknown;
+}
+
 /** The Python client of BoxLite, unmodified, in one version. */
 export class PythonClient {
   readonly #directory: string;
@@ -38,10 +51,6 @@ export class PythonClient {
       // Old versions abort when the interpreter takes itself down.
       'os._exit(0)',
     ];
-    const { stdout } = await execa('python3', ['-c', script.join('\n')], {
-      env: { ...this.#env, PYTHONPATH: this.#directory },
-      timeout: 120_000,
-    });
-    return JSON.parse(stdout) as unknown;
+    return await runPython(this.#directory, this.#env, script.join('\n'));
   }
 }
