@@ -260,6 +260,13 @@ export interface Box extends AsyncDisposable {
   /** Makes a stopped box with the disks of this one, as they are or as a snapshot has them; its memory is left out. */
   clone(name?: string, options?: CloneOptions): Promise<Box>;
   /**
+   * Takes a stopped or paused box out of its home, with its snapshots, and offers it to other homes in the store that
+   * this one is replicated to: `Runtime.adopt` brings it into one. It is copied first, and is as before when that fails.
+   * Volumes, previews, published ports and values of secrets do not go with it. `invalid_state` for one that runs or has
+   * volumes, and when the home is not replicated; `upstream_unavailable`.
+   */
+  release(options?: CallOptions): Promise<void>;
+  /**
    * The files that differ between two states of disks, read from their layers: no machine is started. Volumes are left out.
    * `invalid_state` for a box as it is while it runs: take a snapshot, and compare that; `invalid_argument` for states of boxes
    * of different images; `disk_image_invalid` for a file system that is damaged or not understood.

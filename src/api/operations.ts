@@ -147,6 +147,12 @@ export const operations = {
     undecided: 'memory',
   },
   'fork.fromSnapshot': { from: any, exclusive: true, activity: 'forking' },
+  release: {
+    from: ['stopped', 'paused', 'failed'],
+    exclusive: true,
+    otherwise: 'Pause or stop the box first',
+    undecided: 'refused',
+  },
   'template.create': {
     from: ['running', 'paused'],
     exclusive: true,

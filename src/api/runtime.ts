@@ -96,6 +96,14 @@ export interface BoxListOptions extends CallOptions {
   readonly limit?: number;
 }
 
+/** Which box is brought from another home. */
+export interface AdoptOptions extends CallOptions {
+  /** Its id, or the name that it had. */
+  readonly box: string;
+  /** Its name here. @default the one that it had */
+  readonly name?: string | undefined;
+}
+
 /** A change of a box, image or template. */
 export interface RuntimeEvent {
   readonly at: Date;
@@ -159,6 +167,13 @@ export interface Runtime extends AsyncDisposable {
   remove(idOrName: string, options?: CallOptions & { readonly force?: boolean }): Promise<void>;
   /** Makes a box from an archive: a path on the caller's host, or a stream. */
   import(archive: string | ByteInput, options?: ImportOptions): Promise<Box>;
+  /**
+   * Brings a box that its home has released into this one, with its id and its snapshots. `store`: what that home is
+   * replicated to, as this engine reaches it. Only one home ever gets it; asking again is no error for the one that did.
+   * Its memory is believed: name no store that you trust less than a program. `not_found`, `conflict` when another home
+   * has it, `already_exists` for its name, `integrity`, `resource_exhausted`, `upstream_unavailable`.
+   */
+  adopt(store: string, options: AdoptOptions): Promise<Box>;
   /** What has been done since the home was made, and what is there now. */
   metrics(options?: CallOptions): Promise<RuntimeMetrics>;
   /** All states, and what each descends from: images, templates, boxes and snapshots. */

@@ -48,6 +48,10 @@ export const faultPoints = [
   'recover.layer:after',
   'recover.blob:after',
   'recover.claim:after',
+  'release.commit:after',
+  'release.put:after',
+  'adopt.claim:after',
+  'adopt.commit:after',
 ] as const;
 
 /** A place of {@link faultPoints}. */

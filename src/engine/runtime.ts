@@ -1,4 +1,5 @@
 import {
+  type AdoptOptions,
   type Box,
   type BoxInfo,
   type BoxListOptions,
@@ -35,6 +36,7 @@ import { EngineImages } from './images/images.js';
 import { checkLegal, underLock } from './machines/locked.js';
 import { stopBox } from './machines/stop.js';
 import { checkInteger } from './record/integers.js';
+import { adoptBox } from './replicas/adopt.js';
 import { EngineTemplates } from './states/templates.js';
 import { importBox } from './transfer/import.js';
 import { EngineVolumes } from './volumes/volumes.js';
@@ -117,6 +119,10 @@ export class EngineRuntime implements Runtime {
         ? await importFrom(archive)
         : await withBytes(archive, 'archive', importFrom);
     return new EngineBox(this.#ctx, row, false);
+  }
+
+  async adopt(store: string, options: AdoptOptions): Promise<Box> {
+    return new EngineBox(this.#ctx, await adoptBox(this.#ctx, this.#tenant, store, options), false);
   }
 
   async metrics({ signal }: CallOptions = {}): Promise<RuntimeMetrics> {

@@ -172,6 +172,11 @@ export class RemoteBox implements Box {
     return new RemoteBox(this.#transport, boxFromJson(clone));
   }
 
+  async release({ signal }: CallOptions = {}): Promise<void> {
+    await this.#transport.empty({ method: 'POST', path: `${this.#path}/release`, signal });
+    this.#onRemoved(this.id);
+  }
+
   async export(destination: string, options: ExportOptions = {}): Promise<string> {
     const bytes = await this.exportStream(options);
     return saveArchive(bytes, destination, this.name ?? this.id, (doneBytes) =>

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import type {
+  AdoptOptions,
   Box,
   BoxInfo,
   BoxListOptions,
@@ -147,6 +148,12 @@ export class RemoteRuntime implements Runtime {
         ? await send(() => counted(readArchive(archive), options))
         : await withBytes(archive, 'archive', (source) => send(counted(source, options)));
     return this.#boxOf(boxFromJson(answer));
+  }
+
+  async adopt(store: string, { box, name, signal }: AdoptOptions): Promise<Box> {
+    const json = compact({ store, box, name });
+    const path = '/boxes/adopt';
+    return this.#boxOf(boxFromJson(await this.#transport.json({ method: 'POST', path, json, signal })));
   }
 
   async tree({ signal }: CallOptions = {}): Promise<TreeNode[]> {

@@ -14,6 +14,7 @@ export {
   openSqlite,
   sqliteDriver,
 } from './database.js';
+export * from './departures.js';
 export * from './garbage.js';
 export * from './goldens.js';
 export { GroupCommit } from './group-commit.js';

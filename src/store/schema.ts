@@ -53,6 +53,8 @@ interface BoxTable {
   bytes_received_total: number;
   /** Counts changes of what the box comes back as; the database does it, in the transaction of the change. */
   record_version: Fixed<number>;
+  /** Counts the homes that it has been in: one more with each that it moves to. */
+  epoch: Fixed<number>;
 }
 
 interface LayerTable {
@@ -237,6 +239,17 @@ interface PreviewTable {
   created_at: Fixed<number>;
 }
 
+/** A box that has left, while its store was not told. */
+interface DepartureTable {
+  box_id: Fixed<string>;
+  /** The box's `epoch` here. */
+  epoch: Fixed<number>;
+  /** Id of the store that has all of it. */
+  store: Fixed<string>;
+  /** What it comes back from: a manifest of a box, as it is put. */
+  manifest: Fixed<Json>;
+}
+
 /** When the run of a box ends; it says nothing of a box that does not run. */
 interface RunEndTable {
   box_id: Fixed<string>;
@@ -344,6 +357,7 @@ export interface Schema {
   run_ends: RunEndTable;
   box_secrets: SecretTable;
   replicas: ReplicaTable;
+  departures: DepartureTable;
   counters: CounterTable;
   limits: LimitTable;
   meta: MetaTable;
@@ -359,6 +373,8 @@ export type NewBoxRow = Insertable<BoxTable>;
 export type BoxChanges = Updateable<BoxTable>;
 /** The value of a secret as it is stored. */
 export type SecretRow = Selectable<SecretTable>;
+/** A box that has left as it is stored. */
+export type DepartureRow = Selectable<DepartureTable>;
 /** A layer as it is stored. */
 export type LayerRow = Selectable<LayerTable>;
 /** A key of the REST API as it is stored. */

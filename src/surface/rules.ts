@@ -1,4 +1,5 @@
 import type {
+  AdoptOptions,
   Box,
   BoxListOptions,
   BoxNetwork,
@@ -138,6 +139,7 @@ const ofRuntime: Rules<Runtime> = {
   remove: rule<Given<Runtime['remove'], 1>>(1, { ...call, force: true }),
   import: rule<ImportOptions>(1, { ...progress, ...repeatable, name: true, memory: true, env: true }),
   metrics: callAt(0),
+  adopt: rule<AdoptOptions>(1, { ...call, box: true, name: true }),
   tree: callAt(0),
   events: rule<EventsOptions>(0, { ...call, since: true }),
   gc: rule<Given<Runtime['gc'], 0>>(0, { ...call, dryRun: true }),
@@ -157,6 +159,7 @@ const ofBox: Rules<Box> = {
   startExec: rule<StartExecOptions>(1, run),
   diff: rule<DiffOptions>(0, { ...call, from: true, to: true, after: true, limit: true }),
   clone: rule<CloneOptions>(1, { ...call, cow: true, startAfterClone: true, fromSnapshot: true }),
+  release: callAt(0),
   export: rule<ExportOptions>(1, exported),
   exportStream: rule<ExportOptions>(0, exported),
   pause: callAt(0),

@@ -122,7 +122,7 @@ function told(what: string, error: unknown, signal: AbortSignal | undefined): Cr
   return Object.defineProperty(cancelled, 'name', { value: isTime ? 'TimeoutError' : 'AbortError' });
 }
 
-const givesBox = new Set(['create', 'get', 'import', 'clone']);
+const givesBox = new Set(['create', 'get', 'import', 'adopt', 'clone']);
 const givesExecution = new Set(['startExec', 'attach']);
 
 /** Boxes and executions that a call gives are surfaces too. */

@@ -51,6 +51,8 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
   'me:read': ['getMe'],
   admin: [
     'importImage',
+    'releaseBox',
+    'adoptBox',
     'buildImage',
     'collectGarbage',
     'verify',

@@ -18,6 +18,7 @@ import { ls, ps } from './list.js';
 import { logs, wait } from './logs.js';
 import { mcp } from './mcp.js';
 import { fork, pause, resume, template } from './memory.js';
+import { adopt, release } from './moves.js';
 import { net } from './network.js';
 import { port } from './ports.js';
 import { preview } from './previews.js';
@@ -53,7 +54,7 @@ const container = createGroup({
 /** Every command, in the order of the help. */
 export const commandGroups: readonly { readonly heading: string; readonly commands: readonly Command[] }[] = [
   { heading: 'Boxes:', commands: [...lifecycle, ...looking, cp, watch, ssh, executions, container] },
-  { heading: 'States:', commands: [snapshot, rollback, diff, clone, exportBox, importBox] },
+  { heading: 'States:', commands: [snapshot, rollback, diff, clone, exportBox, importBox, release, adopt] },
   { heading: 'Memory:', commands: [pause, resume, fork, template] },
   { heading: 'Images and volumes:', commands: [images, pull, rmi, volume] },
   {

@@ -49,6 +49,7 @@ import { livingMachine } from '../machines/watch.js';
 import { checkDiskLimits } from '../record/disk-limits.js';
 import { configOf, requireRow } from '../record/rows.js';
 import { checkName } from '../record/validate.js';
+import { notReplicating } from '../replicas/release.js';
 import { cloneBox } from '../states/clone.js';
 import { diffStates } from '../states/diff.js';
 import { type ForkOptions, forkBox } from '../states/fork.js';
@@ -203,6 +204,15 @@ export class EngineBox implements Box {
       throw error;
     }
     return box;
+  }
+
+  async release({ signal }: CallOptions = {}): Promise<void> {
+    throwIfCancelled(signal, 'the release of a box');
+    const { replicator } = this.#ctx;
+    if (!replicator) throw notReplicating();
+    // Said at once, not after its turn in what is copied; it is looked at again under the lock.
+    checkLegal('release', await requireRow(this.#ctx.db, this.id));
+    await replicator.release(this.id, signal);
   }
 
   async export(destination: string, options: ExportOptions = {}): Promise<string> {

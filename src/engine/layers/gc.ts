@@ -107,6 +107,11 @@ export class GarbageCollector {
     });
   }
 
+  /** Runs a task while nothing is collected, which waits for it: for who makes use of files that nobody holds yet. */
+  async apart<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return await this.#mutex.run(task, signal);
+  }
+
   /** Waits for what is under way. */
   async close(): Promise<void> {
     clearTimeout(this.#timer);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { faultPoint } from '../../base/faults.js';
 import { within } from '../../base/within.js';
 import { endProcess } from '../../machine/index.js';
-import { type BoxRow, deleteBox } from '../../store/index.js';
+import { type BoxRow, type Database, deleteBox } from '../../store/index.js';
 import { announce, updateBox } from '../record/rows.js';
 import { writesVolumes } from '../volumes/rules.js';
 import type { MachinesContext } from './context.js';
@@ -70,17 +70,27 @@ async function killMachine(ctx: MachinesContext, live: LiveBox, reason: LeaveRea
   await keepConsole(ctx, live);
 }
 
-/** Removes a box: its row and what it holds go in one commit, the files afterwards. */
-export async function removeBox(ctx: MachinesContext, row: BoxRow): Promise<void> {
+/**
+ * Removes a box: its row and what it holds go in one commit, the files afterwards. `also` is done in that commit.
+ */
+export async function removeBox(
+  ctx: MachinesContext,
+  row: BoxRow,
+  also: (tx: Database) => Promise<void> = async () => undefined,
+): Promise<void> {
+  const remove = async (tx: Database): Promise<void> => {
+    await deleteBox(tx, row.id);
+    await also(tx);
+  };
   const live = ctx.live.get(row.id);
   if (live) {
     beginLeave(live, 'removed');
     // What it wrote to its volumes outlives it.
     if (writesVolumes(row)) await powerOff(ctx, live, row, { graceMs: 0, timeoutMs: stopTimeoutMs });
     await killMachine(ctx, live, 'removed');
-    await takeOff(ctx, live, () => ctx.commits.run((tx) => deleteBox(tx, row.id)));
+    await takeOff(ctx, live, () => ctx.commits.run(remove));
   } else {
-    await ctx.commits.run((tx) => deleteBox(tx, row.id));
+    await ctx.commits.run(remove);
     ctx.live.endWaiting(row.id, 'removed');
   }
   ctx.activity.forget(row.id);

@@ -15,7 +15,8 @@ type NewFields =
   | 'exec_errors_total'
   | 'bytes_sent_total'
   | 'bytes_received_total'
-  | 'record_version';
+  | 'record_version'
+  | 'epoch';
 
 /** What has to be decided of a new box, however it is made. */
 export type NewBox = Omit<BoxRow, NewFields>;
@@ -38,5 +39,6 @@ export function newBoxRow(box: NewBox, id = newId('box')): BoxRow {
     bytes_sent_total: 0,
     bytes_received_total: 0,
     record_version: 0,
+    epoch: 1,
   };
 }

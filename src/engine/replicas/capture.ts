@@ -17,6 +17,7 @@ import { configOf } from '../record/rows.js';
 import { isUndecided } from '../record/undecided.js';
 import { captureDisks } from '../states/disk-capture.js';
 import type { ReplicasContext } from './context.js';
+import { type BoxManifest, type NeededLayer, storeFormat } from './layout.js';
 
 /** A box that stands still, and all that it comes back from; its layers are held until that is let go of. */
 export interface BoxAtRest {
@@ -41,10 +42,11 @@ export async function captureAtRest(
   boxId: string,
   signal: AbortSignal,
 ): Promise<BoxAtRest | undefined> {
-  return await underLock(ctx, boxId, () => capture(ctx, boxId), signal);
+  return await underLock(ctx, boxId, () => captureLocked(ctx, boxId), signal);
 }
 
-async function capture(ctx: ReplicasContext, boxId: string): Promise<BoxAtRest | undefined> {
+/** {@link captureAtRest} for who has the box's lock. */
+export async function captureLocked(ctx: ReplicasContext, boxId: string): Promise<BoxAtRest | undefined> {
   const before = await findBox(ctx.db, boxId);
   if (!before || ctx.live.get(boxId)) return undefined;
   if (!canBeReplicated(before, configOf(before).volumes.length > 0)) return undefined;
@@ -61,6 +63,14 @@ async function capture(ctx: ReplicasContext, boxId: string): Promise<BoxAtRest |
     const layers = await holdForReplica(tx, boxId, [stands.guest, stands.disk, ...named, ...held]);
     return { row, disks: stands, snapshots, memories, layers };
   });
+}
+
+/** What a store is told that a box comes back from, once it has those layers. */
+export function boxManifest(
+  { row, disks, snapshots, memories }: BoxAtRest,
+  layers: readonly NeededLayer[],
+): BoxManifest {
+  return { kind: 'box', format: storeFormat, box: row, disks, snapshots, memories, layers };
 }
 
 async function sealDisks(ctx: ReplicasContext, row: BoxRow): Promise<BoxAtRest['disks']> {

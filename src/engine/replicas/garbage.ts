@@ -1,8 +1,8 @@
 import type { CallOptions } from '../../api/index.js';
 import { faultPoint } from '../../base/faults.js';
 import { isCryoboxError } from '../../errors.js';
-import { putDocument, readDocument } from '../../objects/index.js';
-import { type GarbageDocument, keyOf, type Manifest } from './layout.js';
+import { allObjects, putDocument, readDocument } from '../../objects/index.js';
+import { departureOf, type GarbageDocument, keyOf, type Manifest } from './layout.js';
 import type { Shelf } from './shelf.js';
 
 /**
@@ -38,13 +38,31 @@ export async function collectGarbage(shelf: Shelf, graceMs: number, options: Cal
 
 async function neededIn(shelf: Shelf, options: CallOptions): Promise<Set<string>> {
   const needed = new Set<string>();
-  for (const key of shelf.manifests) {
-    const manifest = (await readDocument(shelf.store, key, options)).value as Manifest;
+  // Those that left are asked for anew: the homes that get them remove them.
+  const manifests = [...shelf.manifests];
+  for await (const { key } of allObjects(shelf.store, 'released/', options)) manifests.push(key);
+  for (const key of manifests) {
+    const manifest = await manifestAt(shelf, key, options);
+    if (!manifest) continue;
     for (const { row } of manifest.layers) needed.add(row.id);
     if (manifest.kind !== 'image') continue;
     for (const { digest } of manifest.blobs) needed.add(digest.slice('sha256:'.length));
   }
   return needed;
+}
+
+/** Undefined for a box that another home has got since the listing. */
+async function manifestAt(
+  { store }: Shelf,
+  key: string,
+  options: CallOptions,
+): Promise<Manifest | undefined> {
+  try {
+    return (await readDocument(store, key, options)).value as Manifest;
+  } catch (error) {
+    if (isCryoboxError(error, 'not_found') && departureOf(key)) return undefined;
+    throw error;
+  }
 }
 
 /** A list of garbage that is damaged or gone is begun anew: then all of it has its time once more. */

@@ -1,3 +1,4 @@
+import { isId } from '../../base/ids.js';
 import type { BoxRow, HeldMemory, ImageRow, LayerRow, SnapshotRow, TemplateRow } from '../../store/index.js';
 
 /** Version of everything in a store; another one is refused. */
@@ -7,14 +8,35 @@ export const storeFormat = 1;
 export const keyOf = {
   store: 'store.json',
   garbage: 'garbage.json',
-  writer: (number: number) => `writers/${String(number).padStart(8, '0')}.json`,
+  writer: (number: number) => `writers/${pad(number)}.json`,
   layerData: (id: string) => `layers/${id}/data`,
   layerIndex: (id: string) => `layers/${id}/index.json`,
   blob: (digest: string) => `blobs/${digest.slice('sha256:'.length)}`,
   box: (id: string) => `boxes/${id}.json`,
   template: (id: string) => `templates/${id}.json`,
   image: (id: string) => `images/${id}.json`,
+  /** The manifest of a box that has left its home, until another has it. */
+  released: (id: string, epoch: number) => `released/${id}/${pad(epoch)}.json`,
+  /** Says which home has got it: one of all that try can put it, and it stays. */
+  taken: (id: string, epoch: number) => `taken/${id}/${pad(epoch)}.json`,
 } as const;
+
+/** Numbers in keys are as long as each other: keys are listed in their order. */
+function pad(number: number): string {
+  return String(number).padStart(8, '0');
+}
+
+/** The box and the epoch that a key of `released` or `taken` names; undefined for another key. */
+export function departureOf(key: string): { readonly id: string; readonly epoch: number } | undefined {
+  const [, id = '', number = ''] = /^(?:released|taken)\/([^/]+)\/(\d{8})\.json$/.exec(key) ?? [];
+  return isId('box', id) ? { id, epoch: Number(number) } : undefined;
+}
+
+/** Which home has got a box. */
+export interface TakenDocument {
+  readonly home: string;
+  readonly at: string;
+}
 
 /** Folders of what a home comes back from. */
 export const manifestFolders = ['boxes', 'templates', 'images'] as const;

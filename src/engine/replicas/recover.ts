@@ -17,12 +17,11 @@ import {
 } from '../../store/index.js';
 import type { HomePaths } from '../core/home.js';
 import { LayerFiles } from '../layers/layer-files.js';
+import { withHeads } from './heads.js';
 import { dataBytes, fetchLayer } from './layer-objects.js';
-import { type BoxManifest, type ImageManifest, keyOf } from './layout.js';
+import { type ImageManifest, keyOf } from './layout.js';
 import { type Survey, surveyStore } from './survey.js';
 import { claimStore } from './writer.js';
-
-const bytesPerGb = 1024 ** 3;
 
 /** How a home comes back. */
 export interface RecoverOptions extends ProgressOptions {
@@ -58,7 +57,7 @@ export async function recoverInto(
   const bytes = await fetchLayers(store, survey, layers, options);
   for (const image of survey.images) await fetchBlobs(store, paths, image, options);
   const rows = [...survey.layers.values()].map(({ needed }) => needed.row);
-  const boxes = await withHeads(survey, rows, layers);
+  const boxes = await allWithHeads(survey, rows, layers);
   await layers.sync([]);
   throwIfCancelled(signal, 'the recovery');
   // Now nobody else may write there: what is read is what there is from now on.
@@ -145,7 +144,7 @@ async function* readOn(
 }
 
 /** Boxes with empty heads on what they come back from. */
-async function withHeads(
+async function allWithHeads(
   survey: Survey,
   layerRows: readonly LayerRow[],
   files: LayerFiles,
@@ -153,25 +152,12 @@ async function withHeads(
   const byId = new Map(layerRows.map((row) => [row.id, row]));
   const heads: LayerRow[] = [];
   const rows: BoxRow[] = [];
-  for (const { box, disks } of survey.boxes) {
-    const guest = await files.newHead(requireBase(byId, box, disks.guest));
-    const base = requireBase(byId, box, disks.disk);
-    // The disk of a memory has the size that its machine knows; another one grows when the box starts.
-    const grown = Math.max(base.virtual_bytes, box.disk_size_gb * bytesPerGb);
-    const disk = await files.newHead(base, box.memory_id === null ? grown : base.virtual_bytes);
-    heads.push(guest, disk);
-    rows.push({ ...box, guest_head: guest.id, disk_head: disk.id, in_use: 0 });
+  for (const manifest of survey.boxes) {
+    const made = await withHeads(manifest, byId, files);
+    heads.push(...made.heads);
+    rows.push(made.row);
   }
   return { rows, heads };
-}
-
-function requireBase(layers: ReadonlyMap<string, LayerRow>, box: BoxManifest['box'], id: string): LayerRow {
-  const layer = layers.get(id);
-  if (layer) return layer;
-  throw new CryoboxError(
-    'integrity',
-    `the record of box ${box.name ?? ''} (${box.id}) lacks its layer ${id}`,
-  );
 }
 
 /** The base disks of images, each once: several references may name one image. */

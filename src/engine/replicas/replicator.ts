@@ -23,10 +23,11 @@ import {
   type TemplateRow,
 } from '../../store/index.js';
 import { blobsOf } from '../images/contents.js';
-import { canBeReplicated, captureAtRest, holdForReplica, memoriesOf } from './capture.js';
+import { boxManifest, canBeReplicated, captureAtRest, holdForReplica, memoriesOf } from './capture.js';
 import type { ReplicasContext } from './context.js';
 import { collectGarbage } from './garbage.js';
 import { type ImageManifest, keyOf, storeFormat } from './layout.js';
+import { leftAlready, takeOut, tellDepartures } from './release.js';
 import { Shelf } from './shelf.js';
 import { type Claim, claimStore, holdsClaim, overtaken } from './writer.js';
 
@@ -100,15 +101,8 @@ export class Replicator {
     const { signal } = this.#closing;
     await this.#mutex.run(async () => {
       const ctx = this.#context();
-      if (this.#overtaken) throw overtaken(this.#overtaken);
-      const opened = await this.#open(ctx);
-      const { store } = opened.shelf;
-      if (!(await holdsClaim(store, opened.claim))) {
-        this.#overtaken = store;
-        // Nobody here knows any more what is there.
-        this.#opened = undefined;
-        throw overtaken(store);
-      }
+      const opened = await this.#write(ctx);
+      await tellDepartures(ctx, opened, signal);
       await this.#removeGone(ctx, opened);
       const failed = await this.#copyChanged(ctx, opened);
       if (Date.now() - this.#sweptAt >= this.#options.sweepMs) {
@@ -117,6 +111,25 @@ export class Replicator {
       }
       if (failed !== undefined) throw failed;
     });
+  }
+
+  /**
+   * Takes a box out of this home and offers it to others in the store, which has all of it then. Throws `invalid_state`,
+   * `stopped`, `not_found`, `cancelled` and as a store does. One that fails while the store is told has left all the
+   * same: it is told of later.
+   */
+  async release(boxId: string, signal: AbortSignal | undefined): Promise<void> {
+    await this.#mutex.run(async () => {
+      const ctx = this.#context();
+      const opened = await this.#write(ctx);
+      // The most of it while the box can still be used.
+      await this.#copyBox(ctx, opened, boxId, signal);
+      await takeOut(ctx, opened, boxId, signal);
+      opened.versions.delete(boxId);
+      await tellDepartures(ctx, opened, undefined).catch((error: unknown) => {
+        throw leftAlready(boxId, error);
+      });
+    }, signal);
   }
 
   /** Gives up what is under way. */
@@ -144,6 +157,18 @@ export class Replicator {
         },
       );
     }, ms).unref();
+  }
+
+  /** What is known of the store, seen to be still ours to write to. */
+  async #write(ctx: ReplicasContext): Promise<Opened> {
+    if (this.#overtaken) throw overtaken(this.#overtaken);
+    const opened = await this.#open(ctx);
+    const { store } = opened.shelf;
+    if (await holdsClaim(store, opened.claim)) return opened;
+    this.#overtaken = store;
+    // Nobody here knows any more what is there.
+    this.#opened = undefined;
+    throw overtaken(store);
   }
 
   async #open(ctx: ReplicasContext): Promise<Opened> {
@@ -181,26 +206,20 @@ export class Replicator {
     return failed;
   }
 
-  async #copyBox(ctx: ReplicasContext, { shelf, claim, versions }: Opened, id: string): Promise<void> {
-    const { signal } = this.#closing;
+  async #copyBox(
+    ctx: ReplicasContext,
+    { shelf, claim, versions }: Opened,
+    id: string,
+    signal: AbortSignal = this.#closing.signal,
+  ): Promise<void> {
     const box = await captureAtRest(ctx, id, signal);
     if (!box) return;
     try {
       const layers = await shelf.putLayers(ctx.layers, box.layers, { signal });
-      const { row, disks, snapshots, memories } = box;
-      const manifest = {
-        kind: 'box',
-        format: storeFormat,
-        box: row,
-        disks,
-        snapshots,
-        memories,
-        layers,
-      } as const;
       faultPoint('replica.manifest:before');
-      await shelf.putManifest(keyOf.box(id), manifest, { signal });
+      await shelf.putManifest(keyOf.box(id), boxManifest(box, layers), { signal });
       faultPoint('replica.manifest:after');
-      const version = row.record_version;
+      const version = box.row.record_version;
       if (await ctx.commits.run((tx) => noteReplica(tx, { box_id: id, store: claim.store, version }))) {
         versions.set(id, version);
       }

@@ -13,6 +13,7 @@ import {
   storeFormat,
   type TemplateManifest,
 } from './layout.js';
+import { epochsThatLeft } from './released.js';
 import { storeId } from './writer.js';
 
 /** So many faults of a store are named. */
@@ -40,11 +41,7 @@ export interface SurveyOptions extends CallOptions {
  */
 export async function surveyStore(store: ObjectStore, options: SurveyOptions): Promise<Survey> {
   const id = await storeId(store);
-  if (id === undefined) {
-    throw new CryoboxError('not_found', `no home was replicated to ${store.name}`, {
-      hint: 'Name the place that `cryobox serve --replicate` was given.',
-    });
-  }
+  if (id === undefined) throw nothingThere(store);
   const faults: string[] = [];
   const manifests = await readManifests(store, options, faults);
   const layers = new Map<string, { needed: NeededLayer; index: LayerIndex }>();
@@ -68,13 +65,17 @@ async function readManifests(
   faults: string[],
 ): Promise<Manifest[]> {
   const manifests: Manifest[] = [];
+  const left = await epochsThatLeft(store, { signal });
   for (const folder of manifestFolders) {
     for await (const { key } of allObjects(store, `${folder}/`, { signal })) {
       if (skip.includes(key.slice(folder.length + 1, -'.json'.length))) continue;
       try {
         const manifest = (await readDocument(store, key, { signal })).value as Manifest;
         if (manifest.format !== storeFormat) faults.push(`${key} has format ${manifest.format}`);
-        else if (manifest.kind !== 'box' || !skip.includes(manifest.box.name ?? '')) manifests.push(manifest);
+        else if (manifest.kind !== 'box') manifests.push(manifest);
+        else if (skip.includes(manifest.box.name ?? '')) continue;
+        // Another home has it, or may have it: it must not run in two.
+        else if ((manifest.box.epoch ?? 1) > (left.get(manifest.box.id) ?? 0)) manifests.push(manifest);
       } catch (error) {
         faults.push(faultOf(error, key));
       }
@@ -140,5 +141,12 @@ function incomplete(store: ObjectStore, faults: readonly string[]): CryoboxError
   return new CryoboxError('integrity', `${store.name} is not whole: ${shown}${more}`, {
     hint: 'Restore what is missing from a copy of the store, or leave what needs it out with --skip ID.',
     details: { faults: faults.slice(0, 100) },
+  });
+}
+
+/** The error of a place that no home was replicated to. */
+export function nothingThere(store: ObjectStore): CryoboxError {
+  return new CryoboxError('not_found', `no home was replicated to ${store.name}`, {
+    hint: 'Name the place that `cryobox serve --replicate` was given.',
   });
 }

@@ -5,9 +5,9 @@ import { boxToJson } from '../../wire/box.js';
 import { importEnvHeader, octets } from '../../wire/media.js';
 import { authorize } from '../http/auth.js';
 import { boxParams } from '../http/common-schemas.js';
-import { boxOf, ok, type Route, route } from '../http/route.js';
+import { boxOf, empty, ok, type Route, route } from '../http/route.js';
 import { boxBody } from './schemas/box.js';
-import { cloneRequest, exportRequest, importQuery } from './schemas/snapshot.js';
+import { adoptRequest, cloneRequest, exportRequest, importQuery } from './schemas/snapshot.js';
 
 /** Boxes made from boxes: clones and archives. */
 export const copyRoutes: readonly Route[] = [
@@ -46,6 +46,35 @@ export const copyRoutes: readonly Route[] = [
       const source = await boxOf(call);
       const clone = await source.clone(name, { cow, fromSnapshot, startAfterClone, signal: call.signal });
       return ok(boxToJson(await clone.info()), 201, { location: `/v1/boxes/${clone.id}` });
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/boxes/:id/release',
+    operation: 'releaseBox',
+    summary: 'Take a box out of its home, for other homes to adopt from its store',
+    // Whoever reaches the store can have it then.
+    scope: 'admin',
+    params: boxParams,
+    answer: { status: 204 },
+    handle: async (call) => {
+      await (await boxOf(call)).release({ signal: call.signal });
+      return empty;
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/boxes/adopt',
+    operation: 'adoptBox',
+    summary: 'Bring a box that its home has released into this one',
+    // It names places of the host, and the state of a machine can be made to attack QEMU.
+    scope: 'admin',
+    body: adoptRequest,
+    answer: { status: 201, body: boxBody },
+    handle: async (call) => {
+      const { store, box, name } = call.body;
+      const adopted = await call.runtime.adopt(store, { box, name, signal: call.signal });
+      return ok(boxToJson(await adopted.info()), 201, { location: `/v1/boxes/${adopted.id}` });
     },
   }),
   route({

@@ -17,6 +17,7 @@ import { inbound } from './024-inbound.js';
 import { runEnds } from './027-run-ends.js';
 import { secrets } from './028-secrets.js';
 import { templateLabels } from './032-template-labels.js';
+import { departures } from './036-departures.js';
 
 /** Every migration by its name, in order. A released one never changes; a new one is added at the end. */
 export const migrations: Record<string, Migration> = {
@@ -38,4 +39,5 @@ export const migrations: Record<string, Migration> = {
   '027-run-ends': runEnds,
   '028-secrets': secrets,
   '032-template-labels': templateLabels,
+  '036-departures': departures,
 };

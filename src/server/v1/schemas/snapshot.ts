@@ -31,6 +31,13 @@ export const restoreRequest = optionalBody({ live: z.boolean().optional() });
 
 const boxRef = z.string().min(1).max(128);
 
+/** Body of `POST /boxes/adopt`. */
+export const adoptRequest = z.strictObject({
+  store: z.string().min(1).max(2048),
+  box: boxRef,
+  name: boxName.optional(),
+});
+
 /** Query of `GET .../diff`: names of snapshots and boxes; a box without a snapshot is the box as it is. */
 export const diffQuery = z.strictObject({
   from: snapshotName.optional(),
