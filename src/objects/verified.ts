@@ -44,6 +44,41 @@ export async function readPiece(
   throw damagedObject(store.name, key, `has other bytes from ${offset} to ${offset + length} than were put`);
 }
 
+/** Pieces asked for at once: a store answers after milliseconds, which one at a time would wait for each. 8 MiB of memory. */
+const piecesAhead = 8;
+
+/**
+ * All pieces of an object in order, verified, some of them asked for ahead; those are given up when it ends early. Throws as
+ * {@link readPiece} does.
+ */
+export async function* readPieces(
+  store: ObjectAccess,
+  key: string,
+  index: PieceIndex,
+  { signal }: CallOptions = {},
+): AsyncGenerator<Buffer, void, undefined> {
+  const ending = new AbortController();
+  const either = signal ? AbortSignal.any([signal, ending.signal]) : ending.signal;
+  const ahead: Promise<Buffer>[] = [];
+  let asked = 0;
+  try {
+    while (true) {
+      for (; asked < index.pieces.length && ahead.length < piecesAhead; asked += 1) {
+        const piece = readPiece(store, key, index, asked, { signal: either });
+        // One that fails is told of in its turn.
+        piece.catch(() => undefined);
+        ahead.push(piece);
+      }
+      const next = ahead.shift();
+      if (!next) return;
+      yield await next;
+    }
+  } finally {
+    ending.abort();
+    await Promise.allSettled(ahead);
+  }
+}
+
 /** Any range of an object, verified piece by piece; at most as much as fits into memory. */
 export async function readVerified(
   store: ObjectAccess,

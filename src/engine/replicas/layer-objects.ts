@@ -8,10 +8,9 @@ import {
   indexOf,
   type ObjectSource,
   type ObjectStore,
-  pieceBytes,
   putDocument,
   readDocument,
-  readPiece,
+  readPieces,
 } from '../../objects/index.js';
 import { keyOf, type LayerIndex } from './layout.js';
 
@@ -122,20 +121,23 @@ export async function fetchLayer(
     const file = await open(path, 'w', 0o600);
     try {
       await file.truncate(index.fileBytes);
-      let number = 0;
-      let rest: Buffer = Buffer.alloc(0);
-      for (const [from, length] of index.stretches) {
-        for (let done = 0; done < length; ) {
-          if (rest.length === 0) {
-            rest = await readPiece(store, keyOf.layerData(index.id), pieces, number, { signal });
-            number += 1;
-          }
-          const part = rest.subarray(0, Math.min(rest.length, length - done, pieceBytes));
-          await writeFully(file, part, from + done);
+      let [at, done, written] = [0, 0, 0];
+      for await (const piece of readPieces(store, keyOf.layerData(index.id), pieces, { signal })) {
+        for (let rest = piece; rest.length > 0; ) {
+          const stretch = index.stretches[at];
+          if (!stretch) throw otherPieces(index);
+          const [from, length] = stretch;
+          const part = rest.subarray(0, length - done);
+          if (part.length > 0) await writeFully(file, part, from + done);
           rest = rest.subarray(part.length);
           done += part.length;
+          written += part.length;
+          if (done < length) continue;
+          at += 1;
+          done = 0;
         }
       }
+      if (written !== pieces.sizeBytes) throw otherPieces(index);
       await file.sync();
     } finally {
       await file.close();
@@ -145,4 +147,10 @@ export async function fetchLayer(
     await rm(path, { force: true });
     throw wrapHostError(error, `bringing layer ${index.id} back`);
   }
+}
+
+function otherPieces({ id }: LayerIndex): CryoboxError {
+  return new CryoboxError('integrity', `the index of layer ${id} has other pieces than stretches`, {
+    details: { layer: id },
+  });
 }
