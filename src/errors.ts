@@ -380,9 +380,19 @@ const hostLimits: Readonly<Record<string, readonly [what: string, hint: string]>
   ENOMEM: ['the host has no memory left', 'Stop or pause what is not needed, or give the host more memory.'],
 };
 
+/** What is known of the rest by the host's code alone, whatever was under way. */
+function codeOfErrno(errno: string | undefined): ErrorCode | undefined {
+  // A path of the caller's that no file can have, such as one with a NUL.
+  if (errno === 'ERR_INVALID_ARG_VALUE') return 'invalid_argument';
+  // A disk that fails, or that was mounted anew because it did.
+  if (errno === 'EIO' || errno === 'EROFS') return 'storage_error';
+  return errno?.startsWith('SQLITE_') ? 'database_error' : undefined;
+}
+
 /**
- * Wraps a failure of the host as a typed error: `ENOSPC` and `EDQUOT` become `disk_full`, `EAGAIN`, `EMFILE`, `ENFILE` and
- * `ENOMEM` become `resource_exhausted`, a {@link CryoboxError} passes through unchanged, everything else becomes `fallback`.
+ * Wraps a failure of the host as a typed error: `ENOSPC`, `EDQUOT` and `SQLITE_FULL` become `disk_full`, `EAGAIN`, `EMFILE`,
+ * `ENFILE` and `ENOMEM` become `resource_exhausted`, `EIO` and `EROFS` `storage_error`, other codes of SQLite
+ * `database_error`; a {@link CryoboxError} passes through unchanged, everything else becomes `fallback`.
  */
 export function wrapHostError(
   error: unknown,
@@ -391,7 +401,7 @@ export function wrapHostError(
 ): CryoboxError {
   if (isCryoboxError(error)) return error;
   const errno = errnoOf(error);
-  if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+  if (errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'SQLITE_FULL') {
     return new CryoboxError('disk_full', `${what}: the disk is full`, { cause: error });
   }
   const limit = hostLimits[errno ?? ''];
@@ -402,7 +412,5 @@ export function wrapHostError(
       details: { errno },
     });
   }
-  // A path of the caller's that no file can have, such as one with a NUL.
-  const code = errno === 'ERR_INVALID_ARG_VALUE' ? 'invalid_argument' : fallback;
-  return new CryoboxError(code, `${what}: ${messageOf(error)}`, { cause: error });
+  return new CryoboxError(codeOfErrno(errno) ?? fallback, `${what}: ${messageOf(error)}`, { cause: error });
 }

@@ -13,6 +13,8 @@ export interface ProcessIdentity {
 
 /** How often a process is looked at whose end nobody tells this one. */
 const lookMs = 20;
+/** How long it is tried to look at a process that is to be killed. */
+const lookWaitMs = 5_000;
 /** A process that was killed is gone at once, unless it waits for a device that does not answer. */
 const killWaitMs = 30_000;
 
@@ -54,12 +56,25 @@ export async function untilEnded(process: ProcessIdentity): Promise<void> {
   while (await isAlive(process).catch(() => true)) await delay(lookMs, undefined, { ref: false });
 }
 
+/** A descriptor that is wanting now is there again soon: an end that failed for it would leave its box between two states. */
+async function killPatiently(target: ProcessIdentity): Promise<void> {
+  const until = performance.now() + lookWaitMs;
+  for (;;) {
+    try {
+      return await killProcess(target);
+    } catch (error) {
+      if (performance.now() > until) throw error;
+    }
+    await delay(lookMs);
+  }
+}
+
 /**
  * Kills that very process and waits until it is gone: only then its files are nobody's. Throws `machine_failed` when it
- * does not go.
+ * does not go, and what the host refuses when it cannot be looked at for seconds.
  */
 export async function endProcess(target: ProcessIdentity, ended = untilEnded(target)): Promise<void> {
-  await killProcess(target);
+  await killPatiently(target);
   const waited = new AbortController();
   const late = delay(killWaitMs, 'late' as const, { signal: waited.signal }).catch(() => undefined);
   const first = await Promise.race([ended, late]);

@@ -1,4 +1,5 @@
 import type { Database } from './database.js';
+import { noteFinished } from './unfinished.js';
 import { rangeOf, valuesOf } from './values.js';
 
 /** Ids of layers that nothing holds and no held layer needs; deletes their rows unless `dryRun`. */
@@ -7,7 +8,10 @@ export async function takeGarbage(db: Database, dryRun: boolean): Promise<string
   return await db.transaction().execute(async (tx) => {
     const ids = await garbageLayers(tx);
     // One statement: parents and children go together, whatever their order.
-    if (!dryRun && ids.length > 0) await tx.deleteFrom('layers').where('id', 'in', valuesOf(ids)).execute();
+    if (!dryRun && ids.length > 0) {
+      await tx.deleteFrom('layers').where('id', 'in', valuesOf(ids)).execute();
+      await noteFinished(tx, 'layer', ids);
+    }
     return ids;
   });
 }

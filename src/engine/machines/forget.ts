@@ -5,6 +5,7 @@ import { messageOf } from '../../errors.js';
 import { deleteMachine } from '../../store/index.js';
 import type { MachinesContext } from './context.js';
 import type { LiveBox } from './live.js';
+import { dropLastHeads, recordLastHeads } from './reconcile.js';
 
 /** Where a box's last console is kept when its machine is gone. */
 export function consolePath(ctx: MachinesContext, boxId: string): string {
@@ -15,21 +16,27 @@ export function consolePath(ctx: MachinesContext, boxId: string): string {
 const retryMs = [200, 1_000, 5_000, 30_000, 60_000];
 
 /**
- * Records what became of a box whose machine has ended, and takes the machine off it. When that cannot be recorded the box
- * keeps the machine: its end still has to be recorded. Throws what `record` throws.
+ * Records what became of a box whose machine has ended, and takes the machine off it. `last`: what becomes of what it wrote
+ * last, where that is not recorded yet. When it cannot be recorded the box keeps the machine: its end still has to be
+ * recorded. Throws what `record` throws, and what the database and the host refuse.
  */
 export async function takeOff(
   ctx: MachinesContext,
   live: LiveBox,
+  last: 'keep' | 'drop',
   record: () => Promise<void>,
 ): Promise<void> {
   // Before the record: whoever hears of it finds no machine.
   ctx.live.delete(live);
   try {
+    if (last === 'keep') await recordLastHeads(ctx, live);
     await record();
   } catch (error) {
     ctx.live.set(live);
     throw error;
+  }
+  if (last === 'drop') {
+    await dropLastHeads(ctx, live).catch((error: unknown) => warn(ctx, live, error));
   }
   await dropMachine(ctx, live);
 }

@@ -1,5 +1,5 @@
 import type { AgentClient } from '../../guest/index.js';
-import type { Machine } from '../../machine/index.js';
+import type { DiskSlot, Machine } from '../../machine/index.js';
 import type { Gateway } from '../../network/index.js';
 import { CommandLines } from './command-lines.js';
 import { Gate } from './gate.js';
@@ -58,6 +58,8 @@ export interface LiveBox {
   gateway: Gateway | undefined;
   /** When it is ended because its lifetime is over, in milliseconds since 1970; absent: never. */
   endsAt?: number | undefined;
+  /** Heads that it writes, and that could not be recorded after a capture that failed; absent: the database names them. */
+  unrecorded?: Readonly<Partial<Record<DiskSlot, string>>> | undefined;
   /** Why the machine ends, or has ended; absent while nothing speaks for that. */
   leaves?: LeaveReason | undefined;
   /** Whether its guest has powered off by itself. */

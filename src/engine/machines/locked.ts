@@ -34,7 +34,8 @@ export async function underLock<T>(
     boxId,
     async () => {
       const live = ctx.live.get(boxId);
-      if (live?.leaves === 'died') await buryMachine(ctx, live);
+      // Whoever ends a machine has the lock until it has ended: what is found here was refused something in the middle.
+      if (live?.leaves !== undefined && live.leaves !== 'closed') await buryMachine(ctx, live);
       return await task();
     },
     signal,

@@ -6,6 +6,7 @@ import {
   allBoxes,
   type BoxRow,
   changeHeads,
+  findBox,
   idsOf,
   insertLayers,
   noteFinished,
@@ -27,7 +28,25 @@ export type Heads = Readonly<Partial<Record<DiskSlot, string>>>;
  * writes something that does not descend from the box's head.
  */
 export async function reconcileHeads(ctx: MachinesContext, live: LiveBox, row: BoxRow): Promise<BoxRow> {
-  return await recordHeads(ctx, row, await activeHeads(live.machine.qmp));
+  const recorded = await recordHeads(ctx, row, await activeHeads(live.machine.qmp));
+  live.unrecorded = undefined;
+  return recorded;
+}
+
+/**
+ * Records the heads that a machine wrote which has ended, where that failed while it lived: its box would go on without
+ * what it wrote last. Throws what the database and the host refuse; `integrity` as {@link reconcileHeads}.
+ */
+export async function recordLastHeads(ctx: MachinesContext, live: LiveBox): Promise<void> {
+  const row = live.unrecorded && (await findBox(ctx.db, live.boxId));
+  if (row && live.unrecorded) await recordHeads(ctx, row, live.unrecorded);
+  live.unrecorded = undefined;
+}
+
+/** Removes the heads that no commit knows of a machine that has ended, and that nobody wants: its box is gone, or put back. */
+export async function dropLastHeads(ctx: MachinesContext, live: LiveBox): Promise<void> {
+  for (const id of Object.values(live.unrecorded ?? {})) await ctx.layers.remove(id);
+  live.unrecorded = undefined;
 }
 
 /** Commits heads that stand on those which the database names. Throws `integrity` when one does not. */
@@ -67,16 +86,18 @@ async function recordHeads(ctx: MachinesContext, row: BoxRow, written: Heads): P
 
 /**
  * After a capture that failed: what the machine writes, or has written before it ended, into heads that it has switched
- * to and that no commit knows, would be lost. Where that cannot be committed either, the next operation on the box, or
- * the next start of the engine, tries again.
+ * to and that no commit knows, would be lost. Where that cannot be committed either, the next capture tries again, or the
+ * end of the machine, or the next start of the engine.
  */
 export async function keepSwitch(ctx: MachinesContext, boxId: string, made: Heads): Promise<void> {
+  const live = ctx.live.get(boxId);
+  const asked = live && (await activeHeads(live.machine.qmp).catch(() => undefined));
+  // A machine that has ended has made the switch, or has written to neither file.
+  const written = asked ?? made;
   try {
-    const live = ctx.live.get(boxId);
-    const asked = live && (await activeHeads(live.machine.qmp).catch(() => undefined));
-    // A machine that has ended has made the switch, or has written to neither file.
-    await recordHeads(ctx, await requireRow(ctx.db, boxId), asked ?? made);
+    await recordHeads(ctx, await requireRow(ctx.db, boxId), written);
   } catch (error) {
+    if (live) live.unrecorded = written;
     ctx.logger.warn('cannot record the heads of a machine', { box: boxId, reason: messageOf(error) });
   }
 }

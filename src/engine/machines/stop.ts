@@ -36,7 +36,7 @@ export async function stopBox(ctx: MachinesContext, row: BoxRow, timeoutMs = sto
   }
   // The memory of a paused box goes with its processes.
   const record = () => updateBox(ctx, row.id, { status: 'stopped', memory_id: null, failure: null });
-  if (live) await takeOff(ctx, live, record);
+  if (live) await takeOff(ctx, live, 'keep', record);
   else {
     await record();
     ctx.live.endWaiting(row.id, 'stopped');
@@ -56,10 +56,10 @@ async function powerOff(
   await within(live.machine.exited, timeoutMs);
 }
 
-/** Ends a machine at once, and takes it off its box. Its disks stay as they are. */
+/** Ends a machine at once, and takes it off its box, whose disks are decided already. */
 export async function endMachine(ctx: MachinesContext, live: LiveBox, reason: LeaveReason): Promise<void> {
   await killMachine(ctx, live, reason);
-  await takeOff(ctx, live, async () => undefined);
+  await takeOff(ctx, live, 'drop', async () => undefined);
 }
 
 async function killMachine(ctx: MachinesContext, live: LiveBox, reason: LeaveReason): Promise<void> {
@@ -88,7 +88,7 @@ export async function removeBox(
     // What it wrote to its volumes outlives it.
     if (writesVolumes(row)) await powerOff(ctx, live, row, { graceMs: 0, timeoutMs: stopTimeoutMs });
     await killMachine(ctx, live, 'removed');
-    await takeOff(ctx, live, () => ctx.commits.run(remove));
+    await takeOff(ctx, live, 'drop', () => ctx.commits.run(remove));
   } else {
     await ctx.commits.run(remove);
     ctx.live.endWaiting(row.id, 'removed');

@@ -135,7 +135,7 @@ export async function buryMachine(ctx: MachinesContext, live: LiveBox): Promise<
   leave(live, 'died');
   await endProcess(live.machine.process, live.machine.exited);
   await keepConsole(ctx, live);
-  await takeOff(ctx, live, () => recordEnd(ctx, live));
+  await takeOff(ctx, live, 'keep', () => recordEnd(ctx, live));
 }
 
 async function recordEnd(ctx: MachinesContext, live: LiveBox): Promise<void> {
@@ -144,9 +144,11 @@ async function recordEnd(ctx: MachinesContext, live: LiveBox): Promise<void> {
   const row = await findBox(ctx.db, boxId);
   // What ended the machine in order may have failed between its end and the record of it; else that is there already.
   if (row?.status !== 'running' && row?.status !== 'stopping') return;
-  const isWhole = poweredOff || ((await memory.pager?.hasSupplied()) ?? true);
+  // A stop gives the memory up, also one that was refused something before its end.
+  const isGivenUp = poweredOff || live.leaves !== 'died';
+  const isWhole = isGivenUp || ((await memory.pager?.hasSupplied()) ?? true);
   if (!isWhole && (await putBack(ctx, live))) return;
-  if (poweredOff || live.leaves !== 'died') {
+  if (isGivenUp) {
     await updateBox(ctx, boxId, { status: 'stopped', failure: null });
     return;
   }

@@ -78,8 +78,8 @@ export async function captureDisks(
   const current = await reconcileHeads(ctx, live, row);
   const frozen = options.quiesce ? await freeze(ctx, live, row, options) : 'not-asked';
   if (frozen === 'failed') {
-    await stopBox(ctx, row);
-    return await captureAtRest(ctx, row);
+    await stopBox(ctx, current);
+    return await captureAtRest(ctx, current);
   }
   try {
     return await captureRunning(ctx, current, live, frozen === 'frozen' ? 'frozen' : 'crash');

@@ -1,5 +1,5 @@
 import { throwIfCancelled } from '../../base/abort.js';
-import { CryoboxError } from '../../errors.js';
+import { CryoboxError, wrapHostError } from '../../errors.js';
 import type { BoxRow, MemoryRow } from '../../store/index.js';
 import { roomOf } from '../core/limits.js';
 import { requireMemory } from '../layers/memories.js';
@@ -188,6 +188,7 @@ async function insertChildren(
   return children;
 }
 
+/** It is no failure of the call, and so not told as one: it is typed here. */
 function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
+  return wrapHostError(error, 'the fork', 'internal');
 }

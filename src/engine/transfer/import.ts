@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { type ByteSource, boxLimits, type ImportOptions } from '../../api/index.js';
 import { throwIfCancelled } from '../../base/abort.js';
-import { CryoboxError } from '../../errors.js';
+import { CryoboxError, wrapHostError } from '../../errors.js';
 import { isOurs, type ReadArchive, type ReadMember, readArchive } from '../../formats/archive/index.js';
 import { readHeader } from '../../formats/qcow2/index.js';
 import { firstArchitecture } from '../../machine/index.js';
@@ -106,7 +106,9 @@ async function importNew(
     return row;
   } catch (error) {
     for (const { id } of made) await ctx.layers.remove(id);
-    throw isUniqueViolation(error) && name !== undefined ? nameTaken(name) : error;
+    if (isUniqueViolation(error) && name !== undefined) throw nameTaken(name);
+    // What reading the archive failed with may be the caller's own, and is thrown as it is; this is the host's.
+    throw wrapHostError(error, 'the import', 'internal');
   }
 }
 
