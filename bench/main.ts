@@ -5,6 +5,7 @@ import { imageCases } from './cases/images.js';
 import { manyBoxesCases } from './cases/many-boxes.js';
 import { memoryCases } from './cases/memory.js';
 import { largeMemoryCases } from './cases/memory-large.js';
+import { networkCases } from './cases/network.js';
 import { restCases } from './cases/rest.js';
 import { restByteCases } from './cases/rest-bytes.js';
 import { runtimeCases } from './cases/runtime.js';
@@ -26,6 +27,7 @@ const cases = [
   ...largeMemoryCases,
   ...restCases,
   ...restByteCases,
+  ...networkCases,
 ].filter(({ bench }) => !wanted || wanted.includes(bench.name));
 const unknown = (wanted ?? []).filter((name) => !cases.some(({ bench }) => bench.name === name));
 if (unknown.length > 0) {

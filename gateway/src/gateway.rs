@@ -9,6 +9,7 @@ use crate::json::Value;
 use crate::object;
 use crate::packet::{self, Frame, Mac, Packet, Route, DNS, GATEWAY, GUEST};
 use crate::policy::{Floor, Pins, Policy};
+use crate::rate::{Rates, Tokens};
 use crate::resolver::{Asked, Resolver};
 use crate::streams::{self, Streams, Wanted};
 use crate::sys::{self, PollFd, POLLIN, POLLOUT};
@@ -38,6 +39,7 @@ pub struct Shared {
     pub floor: Floor,
     pub pins: Pins,
     pub told: Told,
+    pub rates: Rates,
     /// What the process that puts secrets in knows the box by.
     pub token: Vec<u8>,
     /// Milliseconds since the start.
@@ -60,7 +62,7 @@ pub struct Gateway {
     resolver: Resolver<Reply>,
     started: Instant,
     floor_at: Option<u64>,
-    questions: (u64, u64),
+    questions: Tokens,
 }
 
 impl Gateway {
@@ -73,6 +75,7 @@ impl Gateway {
                 floor: Floor::default(),
                 pins: Pins::default(),
                 told: Told::default(),
+                rates: Rates::default(),
                 token: control.token().to_vec(),
                 now: 0,
             },
@@ -82,7 +85,7 @@ impl Gateway {
             resolver: Resolver::new()?,
             started: Instant::now(),
             floor_at: None,
-            questions: (QUESTION_BURST, 0),
+            questions: Tokens::new(QUESTION_RATE, QUESTION_BURST),
         })
     }
 
@@ -91,6 +94,7 @@ impl Gateway {
         let mut fds = Vec::new();
         let mut stream_keys = Vec::new();
         let mut flow_keys = Vec::new();
+        let mut turn = 0;
         loop {
             fds.clear();
             stream_keys.clear();
@@ -106,8 +110,11 @@ impl Gateway {
                 found: 0,
             });
             let was_full = self.shared.wire.is_full();
-            self.streams.interests(was_full, &mut fds, &mut stream_keys);
-            self.flows.interests(&mut fds, &mut flow_keys);
+            let may_move = self.may_move(was_full);
+            self.streams.interests(may_move, &mut fds, &mut stream_keys);
+            if may_move.1 {
+                self.flows.interests(&mut fds, &mut flow_keys);
+            }
             let control_at = fds.len();
             self.control.interests(&mut fds);
             let asks_at = fds.len();
@@ -122,9 +129,13 @@ impl Gateway {
             }
             let found = &fds[1..control_at];
             let (of_streams, of_flows) = found.split_at(stream_keys.len());
-            for (key, fd) in stream_keys.iter().zip(of_streams) {
-                if fd.found != 0 {
-                    self.streams.pump(&mut self.shared, *key, true, &mut wanted);
+            // Each time another one is the first to have what a limit leaves.
+            let count = stream_keys.len();
+            turn = (turn + 1) % count.max(1);
+            for at in (turn..count).chain(0..turn.min(count)) {
+                if of_streams[at].found != 0 {
+                    let key = stream_keys[at];
+                    self.streams.pump(&mut self.shared, key, true, &mut wanted);
                 }
             }
             for (key, fd) in flow_keys.iter().zip(of_flows) {
@@ -150,8 +161,20 @@ impl Gateway {
         }
     }
 
+    /// Whether bytes may go to the host, and whether they may come from it.
+    fn may_move(&mut self, wire_is_full: bool) -> (bool, bool) {
+        let Shared { rates, now, .. } = &mut self.shared;
+        let comes = !wire_is_full && rates.received.room(*now) > 0;
+        (rates.sent.room(*now) > 0, comes)
+    }
+
     fn timeout(&self) -> i32 {
-        let dues = [self.streams.due(), self.flows.due(), self.resolver.due()];
+        let dues = [
+            self.streams.due(),
+            self.flows.due(),
+            self.resolver.due(),
+            self.shared.rates.due(),
+        ];
         match dues.into_iter().flatten().min() {
             Some(due) => due.saturating_sub(self.shared.now).min(60_000) as i32 + 1,
             None => -1,
@@ -307,7 +330,7 @@ impl Gateway {
             Err(Bad::Silent) => return,
             Err(Bad::Answer(answer)) => return self.give(reply, answer),
         };
-        if !self.may_ask() {
+        if !self.questions.take(self.shared.now) {
             self.shared.told.refused(Refused {
                 reason: "limit_rate",
                 protocol: "dns",
@@ -323,18 +346,6 @@ impl Gateway {
             Some(answer) => self.give_for(&question, reply, answer),
             None => self.ask(question, reply),
         }
-    }
-
-    fn may_ask(&mut self) -> bool {
-        let (tokens, filled_at) = &mut self.questions;
-        let fresh = self.shared.now.saturating_sub(*filled_at) * QUESTION_RATE / 1000;
-        if fresh > 0 {
-            *tokens = (*tokens + fresh).min(QUESTION_BURST);
-            *filled_at = self.shared.now;
-        }
-        let has_one = *tokens > 0;
-        *tokens -= u64::from(has_one);
-        has_one
     }
 
     fn ask(&mut self, question: Question, reply: Reply) {
@@ -402,6 +413,7 @@ impl Gateway {
                 Some(b"policy") => {
                     let given = request.get("policy").ok_or("there is no policy")?;
                     let policy = Policy::parse(given)?;
+                    shared.rates.set(policy.rates, shared.now);
                     shared.policy = policy;
                     new_policy = Some(());
                     Ok(object! {})

@@ -17,6 +17,7 @@ pub mod packet;
 pub mod peek;
 pub mod policy;
 pub mod queue;
+pub mod rate;
 pub mod replies;
 pub mod resolver;
 pub mod rules;

@@ -1,6 +1,7 @@
 //! What the guest may reach. The order: what no box reaches, then what is allowed, then what is denied, then the rest.
 
 use crate::json::Value;
+use crate::rate::Rates;
 use crate::rules::{Rule, Target};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +43,8 @@ pub struct Policy {
     private: Private,
     /// Who is asked for names; empty: those of the host.
     pub resolvers: Vec<SocketAddr>,
+    /// Bytes a second that are sent and got; None: any.
+    pub rates: [Option<u64>; 2],
 }
 
 impl Policy {
@@ -55,10 +58,11 @@ impl Policy {
             open: false,
             private: Private::Deny,
             resolvers: Vec::new(),
+            rates: [None, None],
         }
     }
 
-    /// `{mode, allow, deny, intercept, otherwise, private, resolvers}`; without `intercept` there is none.
+    /// `{mode, allow, deny, intercept, otherwise, private, resolvers, rates}`; the last of them, and `intercept`, may be absent.
     pub fn parse(value: &Value) -> Result<Policy, String> {
         let choice = |name: &str, choices: &[&str]| -> Result<usize, String> {
             let given = value.get(name).and_then(Value::as_bytes).unwrap_or(b"");
@@ -103,6 +107,7 @@ impl Policy {
             private: [Private::Allow, Private::Listed, Private::Deny]
                 [choice("private", &["allow", "listed", "deny"])?],
             resolvers,
+            rates: Rates::parse(value)?,
         })
     }
 

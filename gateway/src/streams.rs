@@ -7,6 +7,7 @@ use crate::packet::{self, Packet, Route, Segment, ACK, DNS, RST, SYN};
 use crate::peek::Inspector;
 use crate::policy::Verdict;
 use crate::queue::Queue;
+use crate::rate::Tokens;
 use crate::replies::{answer_reset, refuse, send, with_ports};
 use crate::sys::{self, PollFd, POLLIN, POLLOUT};
 use crate::tcp::Tcp;
@@ -75,8 +76,7 @@ pub struct Wanted {
 
 pub struct Streams {
     table: HashMap<Key, Stream>,
-    tokens: u64,
-    filled_at: u64,
+    fresh: Tokens,
     buffer: Vec<u8>,
 }
 
@@ -91,8 +91,7 @@ impl Default for Streams {
     fn default() -> Streams {
         Streams {
             table: HashMap::new(),
-            tokens: BURST,
-            filled_at: 0,
+            fresh: Tokens::new(RATE, BURST),
             buffer: vec![0; READ_BYTES],
         }
     }
@@ -174,7 +173,7 @@ impl Streams {
         {
             return Err(Some("limit_connections"));
         }
-        if !self.take_token(shared.now) {
+        if !self.fresh.take(shared.now) {
             return Err(Some("limit_rate"));
         }
         let policy = &shared.policy;
@@ -201,25 +200,15 @@ impl Streams {
         })
     }
 
-    fn take_token(&mut self, now: u64) -> bool {
-        let fresh = now.saturating_sub(self.filled_at) * RATE / 1000;
-        if fresh > 0 {
-            self.tokens = (self.tokens + fresh).min(BURST);
-            self.filled_at = now;
-        }
-        let has_one = self.tokens > 0;
-        self.tokens -= u64::from(has_one);
-        has_one
-    }
-
     /// The sockets to wait for, and whose they are.
-    pub fn interests(&self, wire_is_full: bool, fds: &mut Vec<PollFd>, keys: &mut Vec<Key>) {
+    /// `may_move`: whether bytes may go to the host, and whether they may come from it.
+    pub fn interests(&self, may_move: (bool, bool), fds: &mut Vec<PollFd>, keys: &mut Vec<Key>) {
         for (key, stream) in &self.table {
             let (fd, events) = match &stream.host {
                 Host::Dialing(socket, _) => (socket.as_raw_fd(), POLLOUT),
                 Host::Open(socket) => {
-                    let reads = !stream.host_ended && !wire_is_full && stream.tcp.room() > 0;
-                    let writes = !stream.to_host.is_empty();
+                    let reads = !stream.host_ended && may_move.1 && stream.tcp.room() > 0;
+                    let writes = !stream.to_host.is_empty() && may_move.0;
                     let events = if reads { POLLIN } else { 0 } | if writes { POLLOUT } else { 0 };
                     (socket.as_raw_fd(), events)
                 }
@@ -520,9 +509,15 @@ impl Stream {
             _ => return Ok(()),
         };
         while !self.to_host.is_empty() {
-            match socket.write(self.to_host.as_slice()) {
+            let waiting = self.to_host.as_slice();
+            let count = waiting.len().min(shared.rates.sent.room(shared.now));
+            if count == 0 {
+                break;
+            }
+            match socket.write(&waiting[..count]) {
                 Ok(count) => {
                     self.to_host.consume(count);
+                    shared.rates.sent.take(count);
                     shared.told.sent += count as u64;
                 }
                 Err(error) if is_for_later(&error) => break,
@@ -538,7 +533,11 @@ impl Stream {
                 Host::Open(socket) => socket,
                 _ => return Ok(()),
             };
-            let count = self.tcp.room().min(buffer.len());
+            let room = self.tcp.room().min(shared.rates.received.room(shared.now));
+            let count = room.min(buffer.len());
+            if count == 0 {
+                break;
+            }
             match socket.read(&mut buffer[..count]) {
                 Ok(0) => {
                     self.host_ended = true;
@@ -546,6 +545,7 @@ impl Stream {
                 }
                 Ok(count) => {
                     shared.told.received += count as u64;
+                    shared.rates.received.take(count);
                     self.answered(shared, key, &buffer[..count])?;
                     self.tcp.send(&buffer[..count]);
                 }

@@ -77,7 +77,11 @@ impl Flows {
         if let Some(flow) = self.table.get_mut(&key) {
             flow.used = shared.now;
             // A datagram may be lost, also here.
+            if shared.rates.sent.room(shared.now) == 0 {
+                return;
+            }
             if let Ok(count) = flow.socket.send(content) {
+                shared.rates.sent.take(count);
                 shared.told.sent += count as u64;
             }
         }
@@ -117,11 +121,15 @@ impl Flows {
         };
         let route = Route::from(key.1, shared.guest_mac);
         for _ in 0..TURN {
+            if shared.rates.received.room(shared.now) == 0 {
+                break;
+            }
             let count = match flow.socket.recv(&mut self.buffer) {
                 Ok(count) => count,
                 Err(_) => break,
             };
             flow.used = shared.now;
+            shared.rates.received.take(count);
             shared.told.received += count as u64;
             let frame = route.udp(key.2, key.0, &self.buffer[..count]);
             shared.wire.send(&frame);

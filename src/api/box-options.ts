@@ -19,6 +19,7 @@ export const boxLimits = {
   /** Least and most of {@link DiskLimits}: with less a box could not read what it needs to come up. */
   diskBytesPerSecond: { min: 65_536, max: 1_000_000_000_000 },
   diskOperationsPerSecond: { min: 10, max: 1_000_000_000 },
+  networkBytesPerSecond: { min: 1_024, max: 1_000_000_000_000 },
   /** Rules of each list of a box's network. */
   networkRules: 256,
   secrets: 32,
@@ -43,6 +44,20 @@ export interface NetworkOptions {
   readonly allowNet?: readonly string[];
   /** Addresses and ranges that are not reached; `allowNet` wins. At most 256. @default none */
   readonly denyNet?: readonly string[];
+  /** What its connections and datagrams carry at most, names and published ports aside. @default none: as much as goes */
+  readonly rateLimit?: NetworkRateLimit;
+}
+
+/** Bytes a second that a box sends and gets, 1,024 to 10^12; absent: as many as go. */
+export interface NetworkRateLimit {
+  readonly sendBytesPerSecond?: number;
+  readonly receiveBytesPerSecond?: number;
+}
+
+/** {@link NetworkOptions} with their defaults. */
+export interface NetworkSettings extends Required<Omit<NetworkOptions, 'rateLimit'>> {
+  /** Absent: none. */
+  readonly rateLimit?: NetworkRateLimit;
 }
 
 /** A refusal of a box's gateway; the same one again is counted, not repeated. */
@@ -66,7 +81,7 @@ export interface NetworkDenial {
 }
 
 /** The network of a box, and what its gateway has done since it started. */
-export interface NetworkInfo extends Required<NetworkOptions> {
+export interface NetworkInfo extends NetworkSettings {
   /**
    * Who reaches its ports by the address of a tunnel (docs/networking.md): `private`, who has an address that was asked for with
    * a key; `public`, everybody who knows the box's id.

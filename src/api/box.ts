@@ -5,6 +5,7 @@ import type {
   LifetimeAction,
   NetworkInfo,
   NetworkOptions,
+  NetworkSettings,
   StageTimes,
   VolumeMount,
 } from './box-options.js';
@@ -92,7 +93,7 @@ export interface BoxInfo {
   readonly endsAt: Date | null;
   readonly autoResume: boolean;
   readonly detach: boolean;
-  readonly network: Required<NetworkOptions>;
+  readonly network: NetworkSettings;
   /** Empty: its disks are not limited. */
   readonly diskLimits: DiskLimits;
   readonly capabilities: CapabilityOptions;

@@ -53,6 +53,8 @@ export const boxOptionSpecs = {
     word,
   ),
   denyNet: many('--deny-net <rule>', 'address or range that is not reached', word),
+  netSendBps: value('--net-send-bps <size>', 'bytes a second that its connections send at most', parseBytes),
+  netReceiveBps: value('--net-receive-bps <size>', 'bytes a second that they get at most', parseBytes),
   publish: many(
     '-p, --publish <[[ip:]port:]port>',
     'has a port of this host, on 127.0.0.1, lead to one of the box',
@@ -182,14 +184,20 @@ export function toDiskLimits(
 
 /** What the command line says of a network; undefined when it says nothing. */
 export function networkOptions(
-  options: Pick<BoxOptionValues, 'network' | 'allowNet' | 'denyNet'>,
+  options: Pick<BoxOptionValues, 'network' | 'allowNet' | 'denyNet' | 'netSendBps' | 'netReceiveBps'>,
 ): NetworkOptions | undefined {
-  const { network, allowNet, denyNet } = options;
-  if (network === undefined && allowNet.length === 0 && denyNet.length === 0) return undefined;
+  const { network, allowNet, denyNet, netSendBps, netReceiveBps } = options;
+  const rateLimit = {
+    ...(netSendBps !== undefined && { sendBytesPerSecond: netSendBps }),
+    ...(netReceiveBps !== undefined && { receiveBytesPerSecond: netReceiveBps }),
+  };
+  const isLimited = Object.keys(rateLimit).length > 0;
+  if (network === undefined && allowNet.length === 0 && denyNet.length === 0 && !isLimited) return undefined;
   return {
     ...(network && { outbound: network === 'none' ? 'disabled' : 'enabled' }),
     ...(allowNet.length > 0 && { allowNet }),
     ...(denyNet.length > 0 && { denyNet }),
+    ...(isLimited && { rateLimit }),
   };
 }
 

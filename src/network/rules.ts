@@ -1,6 +1,6 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { domainToASCII } from 'node:url';
-import { boxLimits, type NetworkOptions } from '../api/index.js';
+import { boxLimits, type NetworkOptions, type NetworkRateLimit, type NetworkSettings } from '../api/index.js';
 import { CryoboxError } from '../errors.js';
 
 /** Longest name (RFC 1035, section 2.3.4). */
@@ -10,7 +10,7 @@ const labelPattern = /^[a-z0-9_-]{1,63}$/;
 const invalid = (message: string): CryoboxError => new CryoboxError('invalid_argument', message);
 
 /** What of a box's network is stored: everything said, and rules as the gateway reads them. */
-export type NetworkConfig = Required<NetworkOptions> & {
+export type NetworkConfig = NetworkSettings & {
   /** Hosts of the box's secrets, with ports; absent: none. They are kept with the secrets. */
   readonly intercept?: readonly string[];
 };
@@ -84,7 +84,30 @@ export function normalNetwork(options: NetworkOptions = {}): NetworkConfig {
     outbound: options.outbound ?? 'enabled',
     allowNet: normalRules('network.allowNet', options.allowNet ?? []),
     denyNet: normalRules('network.denyNet', options.denyNet ?? []),
+    ...normalRates(options.rateLimit),
   };
+}
+
+const rateNames = ['sendBytesPerSecond', 'receiveBytesPerSecond'] as const;
+
+/** Nothing where nothing is limited. */
+function normalRates(given: NetworkRateLimit | undefined): { readonly rateLimit?: NetworkRateLimit } {
+  if (given === undefined) return {};
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw invalid(`network.rateLimit must be an object, got ${JSON.stringify(given)}`);
+  }
+  const entries = Object.entries(given).filter(([, value]) => value !== undefined);
+  for (const [name, value] of entries) {
+    const where = `network.rateLimit.${name}`;
+    if (!rateNames.some((known) => known === name)) {
+      throw new CryoboxError('unsupported', `not supported: ${where}`, { details: { options: [where] } });
+    }
+    const { min, max } = boxLimits.networkBytesPerSecond;
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw invalid(`${where} is ${JSON.stringify(value)}, expected a whole number from ${min} to ${max}`);
+    }
+  }
+  return entries.length === 0 ? {} : { rateLimit: Object.fromEntries(entries) };
 }
 
 function normalRules(field: string, rules: readonly string[]): readonly string[] {
@@ -153,6 +176,6 @@ function normalName(text: string): string | undefined {
 }
 
 /** Whether a box's connections have to be looked at: then its card leads to a gateway. */
-export function needsGateway({ allowNet, denyNet, intercept = [] }: NetworkConfig): boolean {
-  return allowNet.length > 0 || denyNet.length > 0 || intercept.length > 0;
+export function needsGateway({ allowNet, denyNet, rateLimit, intercept = [] }: NetworkConfig): boolean {
+  return allowNet.length > 0 || denyNet.length > 0 || rateLimit !== undefined || intercept.length > 0;
 }

@@ -30,6 +30,8 @@ export interface GatewayPolicy {
   readonly otherwise: 'allow' | 'refuse';
   readonly private: 'allow' | 'listed' | 'deny';
   readonly resolvers: readonly string[];
+  /** Bytes a second; absent: as many as go. */
+  readonly rates?: { readonly send?: number | undefined; readonly receive?: number | undefined };
 }
 
 function resolverOf(text: string, ctx: z.RefinementCtx<string>): string {
@@ -43,7 +45,7 @@ function resolverOf(text: string, ctx: z.RefinementCtx<string>): string {
 /** The policy of a box in a home with these settings. Throws `config_error` when they cannot be understood. */
 export async function policyOf(settingsPath: string, network: NetworkConfig): Promise<GatewayPolicy> {
   const { private: ranges, resolvers } = await readSettings(settingsPath);
-  const intercept = network.intercept ?? [];
+  const { rateLimit: limit, intercept = [] } = network;
   const allowsAll = network.allowNet.length === 0 || network.allowNet.includes('*');
   return {
     mode: network.outbound,
@@ -54,6 +56,7 @@ export async function policyOf(settingsPath: string, network: NetworkConfig): Pr
     otherwise: allowsAll ? 'allow' : 'refuse',
     private: ranges,
     resolvers,
+    ...(limit && { rates: { send: limit.sendBytesPerSecond, receive: limit.receiveBytesPerSecond } }),
   };
 }
 

@@ -201,7 +201,7 @@ const ofNetwork: Rules<BoxNetwork> = {
   info: callAt(0),
   update: rule<NetworkOptions & CallOptions>(
     0,
-    { ...call, outbound: true, allowNet: true, denyNet: true },
+    { ...call, outbound: true, allowNet: true, denyNet: true, rateLimit: true },
     true,
   ),
   setInbound: callAt(1),

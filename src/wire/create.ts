@@ -1,7 +1,7 @@
 import type { CreateOptions, LifetimeAction } from '../api/index.js';
 import { type DiskLimitsJson, diskLimitsFromJson, diskLimitsToJson } from './disk-limits.js';
 import { compact } from './json.js';
-import { type NetworkJson, networkFromJson, networkToJson } from './network.js';
+import { type NetworkJson, networkFromJson, networkToJson, ratesOfKilobits } from './network.js';
 import { type PublishJson, publishFromJson, publishToJson } from './ports.js';
 import { type SecretJson, secretsFromJson, secretsToJson } from './secrets.js';
 
@@ -41,6 +41,8 @@ export interface CreateJson {
   readonly ports?: readonly PublishJson[];
   readonly secrets?: readonly SecretJson[];
   readonly advanced?: {
+    /** BoxLite's form of `network.rate_limit`, in kilobits a second. */
+    readonly network_rate_limit?: { readonly tx_kbps?: number; readonly rx_kbps?: number };
     readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
   };
 }
@@ -109,7 +111,7 @@ export function createFromJson(json: CreateJson): CreateOptions {
     lifetime: json.lifetime,
     lifetimeAction: json.lifetime_action,
     autoResume: json.auto_resume,
-    network: json.network && networkFromJson(json.network),
+    network: networkFromJson(withRates(json)),
     diskLimits: json.disk_io && diskLimitsFromJson(json.disk_io),
     volumes: json.volumes?.map((mount) => ({
       volume: mount.managed_volume,
@@ -120,4 +122,10 @@ export function createFromJson(json: CreateJson): CreateOptions {
     secrets: secretsFromJson(json.secrets),
     capabilities: json.advanced?.capabilities,
   });
+}
+
+/** `network`, with the limits of `advanced` where it has none of its own. */
+function withRates({ network = {}, advanced }: CreateJson): NetworkJson {
+  const kilobits = advanced?.network_rate_limit;
+  return kilobits ? { rate_limit: ratesOfKilobits(kilobits), ...network } : network;
 }

@@ -2,6 +2,8 @@ import type {
   NetworkDenial,
   NetworkInfo,
   NetworkOptions,
+  NetworkRateLimit,
+  NetworkSettings,
   NetworkTraffic,
   PreviewAccess,
 } from '../api/index.js';
@@ -25,29 +27,66 @@ export interface NetworkJson {
     readonly allow_net?: readonly string[];
     readonly deny_net?: readonly string[];
   };
+  /** Bytes a second. */
+  readonly rate_limit?: NetworkRatesJson;
+}
+
+/** Bytes a second each way; what is absent is not limited. */
+export interface NetworkRatesJson {
+  readonly send_bps?: number;
+  readonly receive_bps?: number;
 }
 
 /** Network options on the wire. */
-export function networkToJson({ outbound, allowNet, denyNet }: NetworkOptions): NetworkJson {
-  return { outbound: compact({ mode: outbound ?? 'enabled', allow_net: allowNet, deny_net: denyNet }) };
+export function networkToJson({ outbound, allowNet, denyNet, rateLimit }: NetworkOptions): NetworkJson {
+  return compact({
+    outbound: compact({ mode: outbound ?? 'enabled', allow_net: allowNet, deny_net: denyNet }),
+    rate_limit:
+      rateLimit &&
+      compact({ send_bps: rateLimit.sendBytesPerSecond, receive_bps: rateLimit.receiveBytesPerSecond }),
+  });
+}
+
+function ratesFromJson(json: NetworkRatesJson | undefined): NetworkRateLimit | undefined {
+  return json && compact({ sendBytesPerSecond: json.send_bps, receiveBytesPerSecond: json.receive_bps });
+}
+
+/** `advanced.network_rate_limit` of BoxLite, in kilobits a second, where 0 limits nothing. */
+export function ratesOfKilobits(json: {
+  readonly tx_kbps?: number;
+  readonly rx_kbps?: number;
+}): NetworkRatesJson {
+  const bytes = (kilobits: number | undefined): number | undefined =>
+    kilobits === undefined || kilobits === 0 ? undefined : kilobits * 125;
+  return compact({ send_bps: bytes(json.tx_kbps), receive_bps: bytes(json.rx_kbps) });
 }
 
 /** The inverse of {@link networkToJson}; undefined when it says nothing. */
-export function networkFromJson({ outbound }: NetworkJson): NetworkOptions | undefined {
+export function networkFromJson({ outbound, rate_limit: rates }: NetworkJson): NetworkOptions | undefined {
   const { mode, allow_net: allowNet, deny_net: denyNet } = outbound ?? {};
-  if (mode === undefined && allowNet === undefined && denyNet === undefined) return undefined;
-  return compact({ outbound: mode, allowNet, denyNet });
+  const said = compact({ outbound: mode, allowNet, denyNet, rateLimit: ratesFromJson(rates) });
+  return Object.keys(said).length === 0 ? undefined : said;
 }
 
 /** The network of a box of which a server told; without lists where it has none. */
-export function networkOf(json: JsonObject): Required<NetworkOptions> {
+export function networkOf(json: JsonObject): NetworkSettings {
   const network = asObject(json['network'] ?? {}, 'network');
   const outbound = asObject(network['outbound'] ?? {}, 'network.outbound');
+  const rates =
+    network['rate_limit'] === undefined ? undefined : asObject(network['rate_limit'], 'rate_limit');
+  const rate = (field: string): number | undefined =>
+    rates?.[field] === undefined ? undefined : number(rates, field);
   const list = (field: string): string[] => (outbound[field] === undefined ? [] : texts(outbound, field));
   return {
     outbound: outbound['mode'] === 'disabled' ? 'disabled' : 'enabled',
     allowNet: list('allow_net'),
     denyNet: list('deny_net'),
+    ...(rates && {
+      rateLimit: compact({
+        sendBytesPerSecond: rate('send_bps'),
+        receiveBytesPerSecond: rate('receive_bps'),
+      }),
+    }),
   };
 }
 

@@ -1,12 +1,12 @@
 // Servers that secrets are for, in the tests: run in a network namespace of its own. A name server that leads every name to one
 // address, and web servers with TLS and without that say what arrived.
 import { createHash } from 'node:crypto';
-import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer as createHttp } from 'node:http';
 import { createServer as createHttps } from 'node:https';
 import { WebSocketServer } from 'ws';
+import { serveNames } from './names.mjs';
 
 const [address, , certificate, key] = process.argv.slice(2);
 const tell = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
@@ -70,16 +70,4 @@ server.on('connection', () => {
 server.listen(443);
 plain.listen(80);
 
-const dns = createSocket('udp4', (message, from) => {
-  let at = 12;
-  while (message[at] > 0) at += 1 + message[at];
-  const question = message.subarray(12, at + 5);
-  const isAddress = message.readUInt16BE(at + 1) === 1;
-  const head = Buffer.from([message[0], message[1], 0x81, 0x80, 0, 1, 0, isAddress ? 1 : 0, 0, 0, 0, 0]);
-  const octets = address.split('.').map(Number);
-  const record = isAddress
-    ? Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ...octets])
-    : Buffer.alloc(0);
-  dns.send(Buffer.concat([head, question, record]), from.port, from.address);
-});
-dns.bind(53, () => tell({ kind: 'ready' }));
+serveNames(address, () => tell({ kind: 'ready' }));

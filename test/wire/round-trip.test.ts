@@ -47,7 +47,12 @@ const box: BoxInfo = {
   endsAt: new Date(3),
   autoResume: false,
   detach: true,
-  network: { outbound: 'disabled', allowNet: ['*.a.test:443', '192.0.2.0/24'], denyNet: ['198.51.100.1'] },
+  network: {
+    outbound: 'disabled',
+    allowNet: ['*.a.test:443', '192.0.2.0/24'],
+    denyNet: ['198.51.100.1'],
+    rateLimit: { sendBytesPerSecond: 1024, receiveBytesPerSecond: 4096 },
+  },
   diskLimits: {
     readBytesPerSecond: 1_048_576,
     writeBytesPerSecond: 65_536,
@@ -115,7 +120,12 @@ describe('what goes over the wire comes back', () => {
       lifetime: 3,
       lifetimeAction: 'pause',
       autoResume: true,
-      network: { outbound: 'disabled', allowNet: ['a.test'], denyNet: ['192.0.2.0/24:80-90'] },
+      network: {
+        outbound: 'disabled',
+        allowNet: ['a.test'],
+        denyNet: ['192.0.2.0/24:80-90'],
+        rateLimit: { sendBytesPerSecond: 1024 },
+      },
       diskLimits: { readBytesPerSecond: 65_536, writeOperationsPerSecond: 50 },
       capabilities: { drop: ['ALL'] },
       volumes: [{ volume: 'v', guestPath: '/v', readOnly: false }],

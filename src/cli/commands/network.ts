@@ -1,4 +1,9 @@
-import { type NetworkDenial, type NetworkInfo, previewAccesses } from '../../api/index.js';
+import {
+  type NetworkDenial,
+  type NetworkInfo,
+  type NetworkRateLimit,
+  previewAccesses,
+} from '../../api/index.js';
 import { boxOptionSpecs, networkOptions } from '../box-options.js';
 import { createCommand } from '../command.js';
 import { printOne } from '../listing.js';
@@ -16,7 +21,9 @@ export const net = createCommand({
     network: boxOptionSpecs.network,
     allowNet: boxOptionSpecs.allowNet,
     denyNet: boxOptionSpecs.denyNet,
-    clear: flag('--clear', 'no lists any more'),
+    netSendBps: boxOptionSpecs.netSendBps,
+    netReceiveBps: boxOptionSpecs.netReceiveBps,
+    clear: flag('--clear', 'no lists and no limits any more'),
     inbound: value(
       '--inbound <who>',
       'private, or public: everybody who knows the id of the box reaches its ports (docs/networking.md)',
@@ -29,9 +36,9 @@ export const net = createCommand({
     const box = await requireBox(context, name);
     if (inbound !== undefined) await box.network.setInbound(inbound, { signal });
     const wanted = networkOptions(options) ?? (clear ? {} : undefined);
-    // What is not said stays, as far as that is one of the three.
-    const { outbound, allowNet, denyNet } = (await box.info({ signal })).network;
-    const kept = clear ? { outbound } : { outbound, allowNet, denyNet };
+    // What is not said stays.
+    const before = (await box.info({ signal })).network;
+    const kept = clear ? { outbound: before.outbound } : before;
     const info =
       wanted === undefined
         ? await box.network.info({ signal })
@@ -44,6 +51,7 @@ function facts({
   outbound,
   allowNet,
   denyNet,
+  rateLimit,
   inbound,
   traffic,
 }: NetworkInfo): Record<string, string | number | null> {
@@ -52,6 +60,7 @@ function facts({
     allowed: allowNet.join(' ') || null,
     denied: denyNet.join(' ') || null,
     ports: inbound,
+    ...(rateLimit && { limits: limitText(rateLimit) }),
     ...(traffic && {
       sent: formatBytes(traffic.bytesSent),
       received: formatBytes(traffic.bytesReceived),
@@ -59,6 +68,12 @@ function facts({
       ...Object.fromEntries(traffic.denials.slice(-20).map((it) => [`refused ${it.seq}`, denialText(it)])),
     }),
   };
+}
+
+function limitText({ sendBytesPerSecond: send, receiveBytesPerSecond: receive }: NetworkRateLimit): string {
+  const text = (limit: number | undefined): string =>
+    limit === undefined ? 'any' : `${formatBytes(limit)}/s`;
+  return `${text(send)} out, ${text(receive)} in`;
 }
 
 function denialText({ reason, protocol, name, address, port, count }: NetworkDenial): string {

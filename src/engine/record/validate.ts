@@ -35,7 +35,7 @@ export function checkName(name: string, what = 'name'): void {
   }
 }
 
-const networkOptions = ['outbound', 'allowNet', 'denyNet'];
+const networkOptions = ['outbound', 'allowNet', 'denyNet', 'rateLimit'];
 
 /** What users of similar tools ask for and is not there yet: refused by name, never ignored. */
 function refuseUnknownNetwork(network: CreateOptions['network']): void {

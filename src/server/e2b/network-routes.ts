@@ -31,7 +31,10 @@ export function networkRoutes(): Route[] {
         const { box, info } = await sandboxOf(call);
         if (info.status !== 'running') throw new CryoboxError('not_found', missingText(sandboxIdOf(info.id)));
         const { allowOut, denyOut, allow_internet_access: allowInternet } = body;
-        await box.network.update({ ...networkOf({ allowOut, denyOut, allowInternet }), signal });
+        // Of the other settings it says nothing.
+        const { rateLimit } = await box.network.info({ signal });
+        const lists = networkOf({ allowOut, denyOut, allowInternet });
+        await box.network.update({ ...lists, ...(rateLimit && { rateLimit }), signal });
         return empty;
       },
     }),

@@ -18,6 +18,7 @@ const config = {
   overrides: {},
   capabilities: {
     linux_capabilities_enabled: true,
+    network_rate_limit_enabled: true,
     privileged_enabled: false,
     snapshots_enabled: true,
     clone_enabled: true,

@@ -77,7 +77,14 @@ export const tunnelRoutes: readonly Route[] = [
     answer: { status: 200, body: anyObject },
     handle: async (call) => {
       const { network } = await boxOf(call);
-      const options = { ...networkFromJson({ outbound: call.body }), signal: call.signal };
+      const { signal } = call;
+      // Of the other settings it says nothing.
+      const { rateLimit } = await network.info({ signal });
+      const options = {
+        ...networkFromJson({ outbound: call.body }),
+        ...(rateLimit && { rateLimit }),
+        signal,
+      };
       return ok(networkInfoToJson(await network.update(options)));
     },
   }),

@@ -32,6 +32,11 @@ const inbound = z.strictObject({
   allow_net: refusedList('address lists'),
 });
 
+const { networkBytesPerSecond } = boxLimits;
+const rate = z.int().min(networkBytesPerSecond.min).max(networkBytesPerSecond.max).optional();
+/** BoxLite's; 0 limits nothing. */
+const kilobits = z.int().min(0).max(4_294_967_295).optional();
+
 /** Both shapes of `network`: by direction, and the flat one of old clients. Mixing them is refused. */
 const network = z
   .strictObject({
@@ -39,12 +44,16 @@ const network = z
     inbound: inbound.optional(),
     mode: mode.optional(),
     allow_net: rules,
+    rate_limit: z.strictObject({ send_bps: rate, receive_bps: rate }).optional(),
   })
   .refine(
     (value) => !((value.mode || value.allow_net) && (value.outbound || value.inbound)),
     'should not mix "mode" with "outbound"',
   )
-  .transform((value) => ({ outbound: value.outbound ?? { mode: value.mode, allow_net: value.allow_net } }));
+  .transform((value) => ({
+    outbound: value.outbound ?? { mode: value.mode, allow_net: value.allow_net },
+    ...(value.rate_limit && { rate_limit: value.rate_limit }),
+  }));
 
 /** Body of `PUT {p}/boxes/{id}/network/outbound`: all of it; what is left out has its default. */
 export const outboundRequest = outbound.extend({ mode });
@@ -142,6 +151,7 @@ export const createRequest = z
         capabilities: z
           .strictObject({ add: capabilityNames.optional(), drop: capabilityNames.optional() })
           .optional(),
+        network_rate_limit: z.strictObject({ tx_kbps: kilobits, rx_kbps: kilobits }).optional(),
       })
       .optional(),
     detach: z.boolean().optional().describe('Has no effect over REST: the server keeps the box'),
