@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startEngine } from '../engine/engine-process.js';
 import { keys, type S3Server, s3Server } from '../objects/s3-server.js';
 import { mustRun, runCli } from '../support/cli.js';
-import { leanHome } from './support.js';
+import { endMachines, leanHome } from './support.js';
 
 /** A box starts and stops, and files are copied: seconds, but for a host that is busy. */
 const limitMs = 300_000;
@@ -33,6 +33,7 @@ it(
     expect(await mustRun(first.path, 'ls', '-q')).toBe('');
     process.kill(engine.pid, 'SIGKILL');
     await engine.exited;
+    await endMachines(first);
 
     const adopt = () => runCli(second.path, 'adopt', url, 'worker', '--name', 'moved');
     // Away for as long as anybody tries.

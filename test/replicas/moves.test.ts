@@ -8,9 +8,10 @@ import { openObjectStore } from '../../src/objects/index.js';
 import { connectRuntime } from '../../src/remote/index.js';
 import { startEngine } from '../engine/engine-process.js';
 import { failureOf, output } from '../engine/support.js';
+import type { TestHome } from '../support/home.js';
 import { partOf } from '../support/part.js';
 import { temporaryDirectory } from '../support/temporary.js';
-import { leanHome } from './support.js';
+import { endMachines, leanHome } from './support.js';
 
 /** Boxes start and stop and files are copied: seconds, but for a host that is busy. */
 const limitMs = 300_000;
@@ -127,22 +128,23 @@ it.each([
       id = box.id;
     }
     const run = async (
-      home: string,
+      home: TestHome,
       env: readonly string[],
       task: (runtime: Runtime) => Promise<unknown>,
     ) => {
-      const engine = await startEngine(home, ['env', ...env]);
+      const engine = await startEngine(home.path, ['env', ...env]);
       let isOver = false;
       const exited = engine.exited.then(() => {
         isOver = true;
       });
-      const client = connectRuntime({ socketPath: join(home, 'engine.sock') });
+      const client = connectRuntime({ socketPath: join(home.path, 'engine.sock') });
       try {
         return await task(client).catch((error: unknown) => error);
       } finally {
         await client.close();
         if (!isOver) process.kill(engine.pid, 'SIGKILL');
         await exited;
+        await endMachines(home);
       }
     };
     const fault = (whose: string) => (who === whose ? [`CRYOBOX_FAULT=${point}`] : []);
@@ -151,10 +153,10 @@ it.each([
       const box = await runtime.get(id);
       if (box) await box.release();
     };
-    const failed = await run(first.path, [replicate, ...fault('the first')], release);
+    const failed = await run(first, [replicate, ...fault('the first')], release);
     expect(failed instanceof Error).toBe(who === 'the first');
     // Whatever it was cut short in: it is there, or it has left, and then the store comes to know it.
-    expect(await run(first.path, [replicate], release)).toBeUndefined();
+    expect(await run(first, [replicate], release)).toBeUndefined();
     await using objects = await openObjectStore(store);
     const adopt = (runtime: Runtime) => runtime.adopt(store, { box: id });
     const offered = async () => (await objects.list(`released/${id}/`)).objects.length;
@@ -162,10 +164,10 @@ it.each([
       const look = async () => {
         await expect.poll(offered, { timeout: 60_000 }).toBe(1);
       };
-      expect(await run(first.path, [replicate], look)).toBeUndefined();
+      expect(await run(first, [replicate], look)).toBeUndefined();
     }
     expect(await offered()).toBe(1);
-    const cut = await run(second.path, fault('the second'), adopt);
+    const cut = await run(second, fault('the second'), adopt);
     expect(cut instanceof Error).toBe(who === 'the second');
     await using elsewhere = await leanHome();
     await using other = await Engine.open({ home: elsewhere.path, poolSize: 0 });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Box } from '../../src/api/index.js';
+import { machinesBelow } from '../../src/machine/index.js';
 import { openDatabase } from '../../src/store/index.js';
 import { newHome, type TestHome } from '../support/home.js';
 
@@ -29,4 +30,10 @@ export async function leanHome(): Promise<TestHome> {
 export async function untilReplicated(...boxes: readonly Box[]): Promise<void> {
   const states = () => Promise.all(boxes.map(async (box) => (await box.info()).durability));
   await expect.poll(states, { timeout: 100_000, interval: 100 }).toEqual(boxes.map(() => 'replicated'));
+}
+
+/** Ends the machines of a home whose engine was killed: those that waited for boxes outlive it. */
+export async function endMachines(home: TestHome): Promise<void> {
+  const machines = await machinesBelow(join(home.path, 'machines'));
+  for (const machine of machines) process.kill(machine.process.pid, 'SIGKILL');
 }
