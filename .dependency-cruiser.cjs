@@ -38,6 +38,22 @@ const engineOrder = [
       'replicas',
     ],
   ],
+  [
+    'builds',
+    [
+      'core',
+      'record',
+      'layers',
+      'volumes',
+      'images',
+      'machines',
+      'states',
+      'transfer',
+      'commands',
+      'replicas',
+      'boxes',
+    ],
+  ],
 ];
 
 const below = {

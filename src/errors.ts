@@ -132,6 +132,13 @@ export const catalogue = {
     'user',
     'Create the directory, or leave cwd out.',
   ),
+  build_failed: entry(
+    422,
+    'ExecutionError',
+    'execution_failed',
+    'user',
+    'Mend the step named in the message; what it wrote stands in `details.output`.',
+  ),
   output_lost: entry(
     500,
     'ExecutionError',

@@ -43,6 +43,7 @@ export default defineConfig({
       group('Use', [
         'cli',
         'api',
+        'building',
         'ssh',
         'networking',
         'hosts',

@@ -1,4 +1,4 @@
-import type { CallOptions, ProgressOptions } from './common.js';
+import type { ByteInput, CallOptions, ProgressOptions } from './common.js';
 
 /** An image that is here. */
 export interface ImageInfo {
@@ -76,6 +76,52 @@ export interface BuildOptions extends ProgressOptions {
   readonly recipe?: ImageRecipe | undefined;
 }
 
+/**
+ * How an image is made by the steps of a Dockerfile, which run in boxes (docs/building.md). Progress tells `step` with the
+ * step as `item`, and `output` with a line that a step wrote.
+ */
+export interface DockerfileBuildOptions extends ProgressOptions {
+  /** Directory of the files that COPY takes, where the call is made, or a tar of them. @default none: no file is copied */
+  readonly context?: string | ByteInput | undefined;
+  /**
+   * Path of the Dockerfile: where the call is made or, when the context is a tar, in that. @default `Dockerfile` in the
+   * context; without a context it must be given, or its text
+   */
+  readonly dockerfile?: string | undefined;
+  /** The steps themselves, in the place of a file. */
+  readonly dockerfileText?: string | undefined;
+  /** Values of ARG. They are part of what results are known by, and no place for passwords. @default none */
+  readonly buildArgs?: Readonly<Record<string, string>> | undefined;
+  /** The stage that is built. @default the last one */
+  readonly target?: string | undefined;
+  /** Runs every step, whatever is known of earlier builds. @default false */
+  readonly noCache?: boolean | undefined;
+  /** Processors of the boxes that steps run in. @default 1 */
+  readonly cpus?: number | undefined;
+  /** Memory of the boxes that steps run in. @default 1024 */
+  readonly memoryMiB?: number | undefined;
+}
+
+/** Limits of builds from a Dockerfile. */
+export const buildLimits = {
+  /** Bytes of a Dockerfile: two hundred times a long one. */
+  dockerfileBytes: 1024 * 1024,
+  /** Steps of a Dockerfile: an image has at most 127 layers. */
+  steps: 1000,
+  /** Files of a context. */
+  contextEntries: 200_000,
+  /** Bytes of a context; it is kept in the home until the build ends. */
+  contextBytes: 8 * 1024 ** 3,
+  /** Bytes of output of all steps that progress tells; what follows is kept for the error of a step that fails only. */
+  toldBytes: 16 * 1024 * 1024,
+  /** Last bytes of a step's output that its error has. */
+  outputBytes: 16 * 1024,
+  /** Results of steps that are kept for each tenant. */
+  cachedSteps: 256,
+  /** Seconds that a stage runs at most. */
+  stageSeconds: 7200,
+} as const;
+
 /** How an image is removed. */
 export interface RemoveImageOptions extends CallOptions {
   /** Also while boxes use it. @default false */
@@ -90,8 +136,12 @@ export interface Images {
   pull(reference: string, options?: PullOptions): Promise<PullResult>;
   /** From an OCI layout directory or a docker-archive or OCI tar on the engine's host. */
   import(path: string, options?: ImportImageOptions): Promise<PullResult>;
-  /** Builds `name` from Debian packages. */
-  build(name: string, options: BuildOptions): Promise<PullResult>;
+  /**
+   * Builds `name` from Debian packages or, with `dockerfile`, `dockerfileText` or `context`, by the steps of a Dockerfile:
+   * `build_failed` for a step that fails, `invalid_argument` for a Dockerfile that makes no sense, `unsupported` for what boxes
+   * are not built with. A build that fails or is cancelled leaves the image as it was.
+   */
+  build(name: string, options: BuildOptions | DockerfileBuildOptions): Promise<PullResult>;
   /** All of them, by reference. */
   list(options?: CallOptions): Promise<ImageInfo[]>;
   /** By reference or id; null when there is none. */
@@ -105,6 +155,6 @@ export interface Images {
   alias(name: string, tag: string, digest: string, options?: CallOptions): Promise<ImageInfo>;
   /** `invalid_state` while boxes use it, unless forced: they keep their layers. */
   remove(reference: string, options?: RemoveImageOptions): Promise<void>;
-  /** Removes images no box uses; returns their references. */
+  /** Removes images no box uses, and what is known of steps of builds; returns the references. */
   prune(options?: CallOptions): Promise<string[]>;
 }

@@ -9,6 +9,8 @@ import { type TarHeader, tarEnd, tarHeader, tarPadding } from './tar/writer.js';
 export interface HostPackOptions {
   /** Packs what symbolic links point at. @default false */
   readonly followSymlinks?: boolean;
+  /** Whether a name in the tree, a binary string, is passed over, a directory with what is in it. @default none is */
+  readonly skip?: (name: string, isDirectory: boolean) => boolean;
   /** Told of each part of a file as it is read. */
   readonly onBytes?: (bytes: number) => void;
   readonly signal?: AbortSignal;
@@ -98,6 +100,7 @@ async function* packAll(path: string, options: HostPackOptions): AsyncGenerator<
     options.signal?.throwIfAborted();
     const { path, name } = next;
     const facts = await factsOf(toBytes(path));
+    if (name !== '.' && options.skip?.(name, facts.isDirectory())) continue;
     if (facts.isSymbolicLink()) {
       const linkName = fromBytes(await readlink(toBytes(path), { encoding: 'buffer' }));
       yield tarHeader({ ...headerOf(name, facts), type: 'symlink', linkName });

@@ -26,11 +26,13 @@ import { AttachedBoxes } from '../base/attached.js';
 import { withBytes } from '../base/byte-source.js';
 import { CryoboxError, isCryoboxError, messageOf } from '../errors.js';
 import { type BoxRow, countBoxes, findBox, findBoxNamed } from '../store/index.js';
+import { withBuildTar } from '../surface/build-context.js';
 import { EngineBox } from './boxes/box.js';
 import type { EngineContext } from './boxes/context.js';
 import { createBox } from './boxes/create.js';
 import { statesOf } from './boxes/tree.js';
 import { verifyHome } from './boxes/verify.js';
+import { buildFromSteps } from './builds/build.js';
 import { eventsOf } from './core/events.js';
 import { EngineImages } from './images/images.js';
 import { checkLegal, underLock } from './machines/locked.js';
@@ -56,7 +58,9 @@ export class EngineRuntime implements Runtime {
     this.#ctx = ctx;
     this.#onClose = onClose;
     this.#tenant = tenant;
-    this.images = new EngineImages(ctx, tenant);
+    this.images = new EngineImages(ctx, tenant, (name, options) =>
+      withBuildTar(options, (input) => buildFromSteps(ctx, tenant, name, { ...options, ...input })),
+    );
     this.templates = new EngineTemplates(ctx, tenant);
     this.volumes = new EngineVolumes(ctx, tenant);
   }

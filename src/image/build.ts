@@ -1,12 +1,9 @@
-import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { CryoboxError, wrapHostError } from '../errors.js';
-import { hasZstd, zstdCompress } from '../formats/oci/compress.js';
-import { digestFrom, digestOf } from '../formats/oci/digest.js';
-import { mediaTypes } from '../formats/oci/documents.js';
 import { hostPlatform } from '../formats/oci/platform.js';
 import { type DebianRoot, debootstrap } from './debian-root.js';
-import { describeImage, type Image } from './image.js';
+import type { Image } from './image.js';
+import { putImage, putLayer } from './layered.js';
 import type { BlobStore } from './store.js';
 
 /** Options of {@link buildDebianImage}. */
@@ -37,40 +34,23 @@ export async function buildDebianImage(options: BuildDebianImageOptions): Promis
   const epochSeconds = options.epochSeconds ?? defaultEpoch();
   await mkdir(options.scratchDirectory, { recursive: true, mode: 0o755 });
   try {
-    const compressed = await hasZstd();
-    const hash = createHash('sha256');
-    const root = hashed(debootstrap({ ...options, epochSeconds }), (chunk) => hash.update(chunk));
-    const layer = await store.putUnknown({
-      open: () => Promise.resolve(compressed ? zstdCompress(root, signal) : root),
-    });
-    const platform = hostPlatform();
-    const config = {
-      created: new Date(epochSeconds * 1000).toISOString(),
-      ...platform,
+    const layer = await putLayer(store, debootstrap({ ...options, epochSeconds }), signal);
+    return await putImage(store, {
+      layers: [layer],
+      platform: hostPlatform(),
+      createdAt: new Date(epochSeconds * 1000).toISOString(),
       config: {
-        Env: Object.entries({ PATH: path, ...options.env }).map((each) => each.join('=')),
-        Cmd: ['/bin/sh'],
-        WorkingDir: '/',
+        env: { PATH: path, ...options.env },
+        cmd: ['/bin/sh'],
+        workingDir: '/',
+        user: '',
+        entrypoint: [],
+        labels: {},
+        exposedPorts: [],
+        volumes: [],
+        stopSignal: undefined,
       },
-      rootfs: { type: 'layers', diff_ids: [digestFrom(hash)] },
-    };
-    const configBytes = Buffer.from(JSON.stringify(config));
-    const manifest = {
-      config: { mediaType: mediaTypes.config, digest: digestOf(configBytes), size: configBytes.length },
-      layers: [
-        {
-          mediaType: compressed ? mediaTypes.layerZstd : mediaTypes.layer,
-          digest: layer.digest,
-          size: layer.sizeBytes,
-        },
-      ],
-    };
-    const bytes = Buffer.from(
-      JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.manifest, ...manifest }),
-    );
-    await store.putBytes(configBytes);
-    await store.putBytes(bytes);
-    return describeImage({ digest: digestOf(bytes), bytes, manifest }, configBytes);
+    });
   } catch (error) {
     if (signal?.aborted)
       throw new CryoboxError('cancelled', 'building the image was cancelled', { cause: error });
@@ -84,14 +64,4 @@ function defaultEpoch(): number {
   if (given !== undefined && /^[0-9]{1,11}$/.test(given)) return Number(given);
   const now = Math.floor(Date.now() / 1000);
   return now - (now % secondsOfDay);
-}
-
-async function* hashed(
-  source: AsyncIterable<Buffer>,
-  onChunk: (chunk: Buffer) => void,
-): AsyncGenerator<Buffer> {
-  for await (const chunk of source) {
-    onChunk(chunk);
-    yield chunk;
-  }
 }

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type {
   BuildOptions,
   CallOptions,
+  DockerfileBuildOptions,
   ImageInfo,
   Images,
   ImportImageOptions,
@@ -13,8 +14,11 @@ import type {
   RemoveImageOptions,
 } from '../api/index.js';
 import { CryoboxError, messageOf } from '../errors.js';
+import { isFromDockerfile, withBuildTar } from '../surface/build-context.js';
+import { importEnvText } from '../surface/import-env.js';
 import { imageFromJson, pullResultFromJson, registryToJson } from '../wire/image.js';
 import { asObject, asObjects, compact, texts } from '../wire/json.js';
+import { buildArgsHeader, tarMedia } from '../wire/media.js';
 import { orNull } from './executions.js';
 import { type Ask, segment, type Transport } from './transport.js';
 
@@ -53,7 +57,8 @@ export class RemoteImages implements Images {
     return this.#arrive('/images/import', json, options);
   }
 
-  build(name: string, options: BuildOptions): Promise<PullResult> {
+  async build(name: string, options: BuildOptions | DockerfileBuildOptions): Promise<PullResult> {
+    if (isFromDockerfile(options)) return await this.#buildSteps(name, options);
     const json = compact({
       name,
       from_debian: options.fromDebian,
@@ -94,6 +99,21 @@ export class RemoteImages implements Images {
   async prune({ signal }: CallOptions = {}): Promise<string[]> {
     const answer = await this.#transport.json({ method: 'POST', path: '/images/prune', signal });
     return texts(asObject(answer), 'removed');
+  }
+
+  async #buildSteps(name: string, options: DockerfileBuildOptions): Promise<PullResult> {
+    const { buildArgs, target, noCache, cpus, memoryMiB } = options;
+    return await withBuildTar(options, async ({ tar, dockerfile }) => {
+      const ask = {
+        method: 'POST',
+        path: '/images/build/dockerfile',
+        query: { name, dockerfile, target, no_cache: noCache, cpus, memory_mib: memoryMiB },
+        ...(buildArgs && { headers: { [buildArgsHeader]: importEnvText(buildArgs, 'buildArgs') } }),
+        upload: tar,
+        uploadType: tarMedia,
+      } as const;
+      return pullResultFromJson(await withProgress(this.#transport, ask, options));
+    });
   }
 
   async #arrive(path: string, json: unknown, options: ProgressOptions): Promise<PullResult> {

@@ -3,6 +3,7 @@ export * from './boot.js';
 export * from './box-list.js';
 export * from './box-use.js';
 export * from './boxes.js';
+export * from './build-steps.js';
 export * from './counters.js';
 export {
   type Database,

@@ -336,6 +336,18 @@ interface IdempotencyKeyTable {
   answer: string | null;
 }
 
+/** The result of a step of a build: an image that no reference names. */
+interface BuildStepTable {
+  tenant: Fixed<string>;
+  /** Hash of all that the step came from. */
+  key: Fixed<string>;
+  manifest_digest: Fixed<string>;
+  config_digest: Fixed<string>;
+  /** As of an image. */
+  layers: Fixed<Json>;
+  used_at: Time;
+}
+
 /** The tables of a home. Names only, no paths: a home can be moved. */
 export interface Schema {
   boxes: BoxTable;
@@ -356,6 +368,7 @@ export interface Schema {
   public_boxes: PublicBoxTable;
   run_ends: RunEndTable;
   box_secrets: SecretTable;
+  build_steps: BuildStepTable;
   replicas: ReplicaTable;
   departures: DepartureTable;
   counters: CounterTable;
@@ -371,6 +384,8 @@ export type BoxRow = Selectable<BoxTable>;
 export type NewBoxRow = Insertable<BoxTable>;
 /** Changes of a stored box. */
 export type BoxChanges = Updateable<BoxTable>;
+/** The result of a step of a build as it is stored. */
+export type BuildStepRow = Selectable<BuildStepTable>;
 /** The value of a secret as it is stored. */
 export type SecretRow = Selectable<SecretTable>;
 /** A box that has left as it is stored. */

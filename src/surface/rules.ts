@@ -6,12 +6,14 @@ import type {
   BoxPorts,
   BoxPreviews,
   BoxSecrets,
+  BuildOptions,
   CallOptions,
   CloneOptions,
   CopyOptions,
   CreateOptions,
   DialOptions,
   DiffOptions,
+  DockerfileBuildOptions,
   EventsOptions,
   ExecBytesOptions,
   ExecOptions,
@@ -120,6 +122,21 @@ const exported: OptionNames<ExportOptions> = {
   includeMetadata: true,
   env: true,
   memory: true,
+};
+
+const build: OptionNames<BuildOptions & DockerfileBuildOptions> = {
+  ...progress,
+  fromDebian: true,
+  packages: true,
+  recipe: true,
+  context: true,
+  dockerfile: true,
+  dockerfileText: true,
+  buildArgs: true,
+  target: true,
+  noCache: true,
+  cpus: true,
+  memoryMiB: true,
 };
 
 /** Every method has a rule, but what ends a handle. */
@@ -246,11 +263,7 @@ const ofSnapshots: Rules<Snapshots> = {
 const ofImages: Rules<Images> = {
   pull: rule<PullOptions>(1, { ...progress, platform: true, pullPolicy: true, registry: true }),
   import: rule<Given<Images['import'], 1>>(1, { ...progress, reference: true, platform: true }),
-  build: rule<Given<Images['build'], 1>>(
-    1,
-    { ...progress, fromDebian: true, packages: true, recipe: true },
-    true,
-  ),
+  build: rule<BuildOptions & DockerfileBuildOptions>(1, build, true),
   list: callAt(0),
   get: callAt(1),
   named: callAt(1),

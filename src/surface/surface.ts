@@ -48,7 +48,7 @@ function dressed<T extends object>(kind: string, target: T, life: Life): T {
 }
 
 /** Calls that read what their caller gives: what that fails with is the caller's own error, and is thrown as it is. */
-const takesBytes = new Set(['files.write', 'files.unpack', 'runtime.import', 'box.exec']);
+const takesBytes = new Set(['files.write', 'files.unpack', 'runtime.import', 'box.exec', 'images.build']);
 
 type Method = (...args: unknown[]) => unknown;
 

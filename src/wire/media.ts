@@ -12,3 +12,6 @@ export const octets = 'application/octet-stream';
 
 /** Header of an import: environment variables as JSON in ASCII. Not in the address, which is logged on its way. */
 export const importEnvHeader = 'cryobox-env';
+
+/** Header of a build: values of ARG as JSON in ASCII. Not in the address, which is logged on its way. */
+export const buildArgsHeader = 'cryobox-build-args';

@@ -21,6 +21,7 @@ const operations: Record<string, Call> = {
   'runtime.import': ({ runtime }, o) => runtime.import(nowhere, o),
   'runtime.adopt': ({ runtime }, o) => runtime.adopt(nowhere, { box: 'cancelled', ...o }),
   'images.pull': ({ runtime }, o) => runtime.images.pull('127.0.0.1:1/nothing', o),
+  'images.build': ({ runtime }, o) => runtime.images.build('none', { dockerfileText: 'FROM tiny', ...o }),
   'images.list': ({ runtime }, o) => runtime.images.list(o),
   'images.get': ({ runtime }, o) => runtime.images.get('tiny', o),
   'images.remove': ({ runtime }, o) => runtime.images.remove('tiny', { force: true, ...o }),

@@ -41,6 +41,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
   'box:delete': ['removeBox'],
   'image:read': ['listImages', 'getImage', 'hasImage', 'getImageUsage', 'listRegistries'],
   'image:write': [
+    'buildImageFromDockerfile',
     ...['pullImage', 'pruneImages', 'removeImage', 'createImageAlias', 'removeImageAlias'],
     ...['createRegistry', 'removeRegistry'],
   ],

@@ -7,9 +7,9 @@ import { toBytes } from './names.js';
 
 /** One entry to write. Names are binary strings; a directory's ends in a slash. */
 export interface TarHeader {
-  readonly type: 'file' | 'symlink' | 'directory';
+  readonly type: 'file' | 'link' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
   readonly name: string;
-  /** Where a symbolic link leads. */
+  /** Where a symbolic link leads, or the name of an earlier entry that a hard link is another name of. */
   readonly linkName?: string;
   /** Permission bits (0o7777). */
   readonly mode: number;
@@ -19,11 +19,23 @@ export interface TarHeader {
   readonly size?: number;
   /** Whole seconds since 1970. */
   readonly modifiedSeconds: number;
+  /** Of a device. */
+  readonly device?: readonly [major: number, minor: number];
+  /** Extended attributes by name. @default none */
+  readonly attributes?: ReadonlyMap<string, Buffer>;
 }
 
 const recordBytes = 512;
 const nameBytes = 100;
-const typeFlags = { file: '0', symlink: '2', directory: '5' } as const;
+const typeFlags = {
+  file: '0',
+  link: '1',
+  symlink: '2',
+  character: '3',
+  block: '4',
+  directory: '5',
+  fifo: '6',
+} as const;
 /** The end of a tar: two records of zeros. */
 export const tarEnd: Uint8Array = Buffer.alloc(2 * recordBytes);
 
@@ -47,7 +59,9 @@ export function tarHeader(entry: TarHeader): Buffer {
     const digits = key === 'uid' || key === 'gid' ? 7 : 11;
     if (!fits(value, digits)) records.push(paxRecord(key, Buffer.from(String(value))));
   }
-  const header = ustar(typeFlags[entry.type], name, linkName, { ...numbers, mode: entry.mode });
+  for (const [key, value] of entry.attributes ?? []) records.push(paxRecord(`SCHILY.xattr.${key}`, value));
+  const [major, minor] = entry.device ?? [0, 0];
+  const header = ustar(typeFlags[entry.type], name, linkName, { ...numbers, mode: entry.mode, major, minor });
   if (records.length === 0) return header;
   const content = Buffer.concat(records);
   const zero = { size: content.length, uid: 0, gid: 0, mtime: 0, mode: 0o644 };
@@ -61,6 +75,8 @@ interface Numbers {
   readonly gid: number;
   readonly size: number;
   readonly mtime: number;
+  readonly major?: number;
+  readonly minor?: number;
 }
 
 function ustar(flag: string, name: Buffer, linkName: Buffer, numbers: Numbers): Buffer {
@@ -75,6 +91,10 @@ function ustar(flag: string, name: Buffer, linkName: Buffer, numbers: Numbers): 
   header.write(flag, 156, 'latin1');
   linkName.copy(header, 157, 0, nameBytes);
   header.write('ustar\x0000', 257, 'latin1');
+  if (flag === typeFlags.character || flag === typeFlags.block) {
+    putOctal(header, 329, 7, numbers.major ?? 0);
+    putOctal(header, 337, 7, numbers.minor ?? 0);
+  }
   let sum = 0;
   for (const byte of header) sum += byte;
   putOctal(header, 148, 6, sum);

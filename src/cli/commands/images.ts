@@ -1,12 +1,13 @@
-import { type ImageInfo, imageRecipes, type PullResult } from '../../api/index.js';
+import type { ImageInfo } from '../../api/index.js';
 import { CryoboxError } from '../../errors.js';
 import { type Command, createCommand, createGroup } from '../command.js';
 import type { Context } from '../context.js';
 import { printJson, printListing, printOne } from '../listing.js';
 import { formatAge, formatBytes } from '../output/units.js';
-import { type Format, flag, format, many, required, several, text, value } from '../specs.js';
+import { flag, format, many, required, several, text, value } from '../specs.js';
 import { forEachTarget, found } from '../targets.js';
-import { oneOf, parseList } from '../values.js';
+import { oneOf } from '../values.js';
+import { build, printPulled } from './build.js';
 
 const list = createCommand({
   name: 'ls',
@@ -106,37 +107,6 @@ const prune = createCommand({
   },
 });
 
-const build = createCommand({
-  name: 'build',
-  summary: 'build an image from Debian packages',
-  args: { name: required('name', 'name of the new image') },
-  options: {
-    recipe: value(
-      '--recipe <name>',
-      `what is in it: ${imageRecipes.join(', ')} (default: the image's name, where that is one)`,
-      oneOf(...imageRecipes),
-    ),
-    suite: text('--from-debian <suite>', 'Debian suite (default: that of the recipe, else bookworm)'),
-    packages: many('--packages <names>', 'packages beside these, separated by commas', parseList),
-    format,
-  },
-  async handler(context, { name }, { recipe: given, suite, packages, format }) {
-    const isPlain = suite === undefined && packages.length === 0;
-    const recipe = given ?? (isPlain ? imageRecipes.find((each) => each === name) : undefined);
-    const { images } = await context.runtime();
-    const result = await context.withProgress((onProgress) =>
-      images.build(name, {
-        recipe,
-        fromDebian: suite ?? (recipe ? undefined : 'bookworm'),
-        packages: packages.flat(),
-        onProgress,
-        signal: context.signal,
-      }),
-    );
-    await printPulled(context, format, result);
-  },
-});
-
 const importImage = createCommand({
   name: 'import',
   summary: 'import an OCI layout directory, or a docker-archive or OCI tar',
@@ -217,16 +187,6 @@ async function readPassword(stdin: Context['streams']['stdin']): Promise<string>
   return Buffer.concat(chunks)
     .toString()
     .replace(/\r?\n$/, '');
-}
-
-async function printPulled(context: Context, format: Format, result: PullResult): Promise<void> {
-  await printOne(context, format, result, (it) => ({
-    reference: it.reference,
-    id: it.configDigest,
-    manifest: it.manifestDigest,
-    layers: it.layerCount,
-    size: formatBytes(it.sizeBytes),
-  }));
 }
 
 export const images = createGroup({

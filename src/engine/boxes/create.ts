@@ -4,6 +4,7 @@ import { architectureOfPlatform } from '../../machine/index.js';
 import { normalNetwork } from '../../network/index.js';
 import { type BoxRow, isUniqueViolation, type LayerRow } from '../../store/index.js';
 import type { TakenPorts } from '../core/published-ports.js';
+import type { StoredImage } from '../images/store.js';
 import type { Golden } from '../machines/golden.js';
 import { insertBoxWithVolumes, newHeads, startBox } from '../machines/start.js';
 import { removeBox } from '../machines/stop.js';
@@ -18,10 +19,18 @@ import { createFromTemplate } from '../states/templates.js';
 import { mountsOf, resolveMounts } from '../volumes/attachments.js';
 import type { EngineContext } from './context.js';
 
-/** Makes a box from an image and starts it; when it does not start, nothing of it is left. Returns its row. */
-export async function createBox(ctx: EngineContext, tenant: string, options: CreateOptions): Promise<BoxRow> {
+/**
+ * Makes a box from an image and starts it; when it does not start, nothing of it is left. `made`: the image itself, which
+ * need not have a name. Returns its row.
+ */
+export async function createBox(
+  ctx: EngineContext,
+  tenant: string,
+  options: CreateOptions,
+  made?: StoredImage,
+): Promise<BoxRow> {
   checkCreateOptions(options);
-  return await onlyOnce(ctx, tenant, options.operationId, (id) => createNew(ctx, tenant, id, options));
+  return await onlyOnce(ctx, tenant, options.operationId, (id) => createNew(ctx, tenant, id, options, made));
 }
 
 async function createNew(
@@ -29,6 +38,7 @@ async function createNew(
   tenant: string,
   id: string,
   options: CreateOptions,
+  made: StoredImage | undefined,
 ): Promise<BoxRow> {
   const { template } = options;
   using ports = await ctx.ports.take(options.ports);
@@ -44,7 +54,7 @@ async function createNew(
   // From before it is stored: whoever sees it then waits until it has come up, and brings it up no other way.
   return await ctx.boxLocks.run(id, async () => {
     // The image may be removed meanwhile: what it is made of stays until the box holds it.
-    const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options, ports));
+    const stored = await ctx.images.contents.arrive(() => storeBox(ctx, tenant, id, options, ports, made));
     ports.give(stored.id);
     announce(ctx, stored, 'created');
     ctx.activity.watch(stored);
@@ -61,10 +71,12 @@ async function storeBox(
   id: string,
   options: CreateOptions,
   ports: TakenPorts,
+  made: StoredImage | undefined,
 ): Promise<BoxRow> {
   const { diskSizeGb = boxLimits.diskSizeGb.default } = options;
   const { allowedRegistries } = ctx;
-  const image = await ctx.images.require(tenant, options.image ?? '', { ...options, allowedRegistries });
+  const image =
+    made ?? (await ctx.images.require(tenant, options.image ?? '', { ...options, allowedRegistries }));
   const shape = {
     architecture: architectureOfPlatform(image.platform.architecture).name,
     cpus: options.cpus ?? boxLimits.cpus.default,

@@ -9,6 +9,7 @@ import {
   type GroupCommit,
   type ImageRow,
   manifestsWithDisk,
+  neededByBuildSteps,
   neededByImages,
 } from '../../store/index.js';
 
@@ -138,5 +139,5 @@ export function blobsOf(row: Pick<ImageRow, 'manifest_digest' | 'config_digest' 
 }
 
 async function namedBlobs(db: Database): Promise<Set<string>> {
-  return new Set((await neededByImages(db)).flatMap(blobsOf));
+  return new Set([...(await neededByImages(db)), ...(await neededByBuildSteps(db))].flatMap(blobsOf));
 }

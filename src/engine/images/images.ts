@@ -1,6 +1,7 @@
 import type {
   BuildOptions,
   CallOptions,
+  DockerfileBuildOptions,
   ImageInfo,
   Images,
   ImportImageOptions,
@@ -13,23 +14,30 @@ import { CryoboxError } from '../../errors.js';
 import { parseName, shortRepository } from '../../formats/oci/index.js';
 import {
   boxesOfImage,
+  deleteBuildSteps,
   deleteImage,
   type ImageRow,
   listImages,
   listImagesOfRepository,
 } from '../../store/index.js';
+import { isFromDockerfile } from '../../surface/build-context.js';
 import { tell } from '../core/events.js';
 import { blobsOf } from './contents.js';
 import type { ImagesContext } from './context.js';
 import { noImage } from './store.js';
 
+/** Builds an image by the steps of a Dockerfile, which takes boxes. */
+export type BuildSteps = (name: string, options: DockerfileBuildOptions) => Promise<PullResult>;
+
 /** The images of one tenant. */
 export class EngineImages implements Images {
   readonly #ctx: ImagesContext;
   readonly #tenant: string;
+  readonly #buildSteps: BuildSteps;
 
-  constructor(ctx: ImagesContext, tenant: string) {
+  constructor(ctx: ImagesContext, tenant: string, buildSteps: BuildSteps) {
     this.#ctx = ctx;
+    this.#buildSteps = buildSteps;
     this.#tenant = tenant;
   }
 
@@ -42,7 +50,8 @@ export class EngineImages implements Images {
     return this.#told(await this.#ctx.images.import(this.#tenant, path, options));
   }
 
-  async build(name: string, options: BuildOptions): Promise<PullResult> {
+  async build(name: string, options: BuildOptions | DockerfileBuildOptions): Promise<PullResult> {
+    if (isFromDockerfile(options)) return this.#told(await this.#buildSteps(name, options));
     return this.#told(await this.#ctx.images.build(this.#tenant, name, options));
   }
 
@@ -114,6 +123,9 @@ export class EngineImages implements Images {
       await this.#drop(row);
       removed.push(row.reference);
     }
+    const { commits, images } = this.#ctx;
+    const steps = await commits.run((tx) => deleteBuildSteps(tx, this.#tenant));
+    await images.contents.discard(steps.flatMap(blobsOf));
     return removed;
   }
 

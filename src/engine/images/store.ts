@@ -229,23 +229,33 @@ export class ImageStore {
     });
   }
 
+  /** Where the blobs of images are. */
+  get blobs(): BlobStore {
+    return this.#blobs;
+  }
+
+  /** Makes an image by a task and gives it its name, disk and all; when that fails, nothing but what is known of steps stays. */
+  async made(
+    tenant: string,
+    name: string,
+    options: ProgressOptions,
+    task: (signal: AbortSignal) => Promise<Image>,
+  ): Promise<PullResult> {
+    parseReference(name);
+    return await this.#make(tenant, options, async (signal) => ({
+      reference: name,
+      image: await task(signal),
+    }));
+  }
+
+  /** An image whose blobs are here and that has no name yet, for boxes that are told to be of `name`. */
+  unnamed(tenant: string, name: string, image: Image): StoredImage {
+    return { row: rowOf(tenant, name, image), config: image.config, platform: image.platform };
+  }
+
   /** Makes a reference of a tenant point at an image whose blobs are all here. */
   async #publish(tenant: string, name: string, image: Image): Promise<PullResult> {
-    const parsed = parseReference(name);
-    const reference = formatReference(parsed);
-    const row: ImageRow = {
-      id: newId('img'),
-      tenant,
-      reference,
-      repository: shortRepository(parsed),
-      tag: parsed.tag ?? '',
-      manifest_digest: image.manifestDigest,
-      config_digest: image.configDigest,
-      config: JSON.stringify({ ...image.config, platform: image.platform } satisfies StoredConfig),
-      layers: JSON.stringify(image.layers),
-      size_bytes: image.sizeBytes,
-      cached_at: Date.now(),
-    };
+    const row = rowOf(tenant, name, image);
     const before = await this.#needs.commits.run((tx) => putImage(tx, row));
     if (before && before.manifest_digest !== row.manifest_digest) {
       await this.contents.discard(blobsOf(before));
@@ -330,6 +340,23 @@ function notHereAnd(reference: string, error: unknown): unknown {
   const isBare = /^[a-z0-9._-]+(:latest)?$/.test(reference);
   const more = isBare ? `${howToMake(reference)} ${hint}` : hint;
   return new CryoboxError(code, text, { cause: error, hint: more, details });
+}
+
+function rowOf(tenant: string, name: string, image: Image): ImageRow {
+  const parsed = parseReference(name);
+  return {
+    id: newId('img'),
+    tenant,
+    reference: formatReference(parsed),
+    repository: shortRepository(parsed),
+    tag: parsed.tag ?? '',
+    manifest_digest: image.manifestDigest,
+    config_digest: image.configDigest,
+    config: JSON.stringify({ ...image.config, platform: image.platform } satisfies StoredConfig),
+    layers: JSON.stringify(image.layers),
+    size_bytes: image.sizeBytes,
+    cached_at: Date.now(),
+  };
 }
 
 function digestsOf({ manifestDigest, configDigest, layers }: Image): string[] {

@@ -1,2 +1,3 @@
 export { diffDisks } from './compare/index.js';
+export { changedLayer } from './compare/layer.js';
 export { buildEmptyDisk } from './empty-disk.js';

@@ -1,11 +1,9 @@
-import { z } from 'zod';
-import { parseJson } from '../../base/json.js';
-import { CryoboxError } from '../../errors.js';
 import { boxToJson } from '../../wire/box.js';
 import { importEnvHeader, octets } from '../../wire/media.js';
 import { authorize } from '../http/auth.js';
 import { boxParams } from '../http/common-schemas.js';
 import { boxOf, empty, ok, type Route, route } from '../http/route.js';
+import { textsOf } from './header-json.js';
 import { boxBody } from './schemas/box.js';
 import { adoptRequest, cloneRequest, exportRequest, importQuery } from './schemas/snapshot.js';
 
@@ -27,7 +25,7 @@ export const copyRoutes: readonly Route[] = [
       // The state of a machine can be made to attack QEMU, so it takes one who is trusted with the host.
       if (memory) authorize(call.principal, 'admin', null);
       const { signal, operationId } = call;
-      const env = envOf(call.headers[importEnvHeader]);
+      const env = textsOf(call.headers, importEnvHeader);
       const box = await call.runtime.import(call.upload, { name, memory, env, operationId, signal });
       return ok(boxToJson(await box.info()), 201, { location: `/v1/boxes/${box.id}` });
     },
@@ -100,24 +98,3 @@ export const copyRoutes: readonly Route[] = [
     },
   }),
 ];
-
-const environment = z.record(z.string(), z.string());
-/** A header has less than 16 KiB. */
-const headerBounds = { maxValues: 4096, maxDepth: 1 };
-
-/** The environment in the header of an import. */
-function envOf(header: string | readonly string[] | undefined): Readonly<Record<string, string>> | undefined {
-  if (header === undefined) return undefined;
-  try {
-    return environment.parse(parseJson(String(header), headerBounds));
-  } catch (error) {
-    throw badEnv(error);
-  }
-}
-
-function badEnv(cause: unknown): CryoboxError {
-  return new CryoboxError('invalid_argument', `the header ${importEnvHeader} is no JSON object of texts`, {
-    cause,
-    hint: `Write it as ${importEnvHeader}: {"NAME":"value"}.`,
-  });
-}

@@ -7,12 +7,16 @@ import {
   pullResultToJson,
   registryFromJson,
 } from '../../wire/image.js';
+import { buildArgsHeader } from '../../wire/media.js';
+import { authorize } from '../http/auth.js';
 import { empty, notFound, ok, type Route, route } from '../http/route.js';
+import { textsOf } from './header-json.js';
 import {
   aliasParams,
   aliasRequest,
   anyObject,
   buildRequest,
+  dockerfileQuery,
   forceQuery,
   imageBody,
   imageParams,
@@ -71,6 +75,37 @@ const arrivalRoutes: readonly Route[] = [
     handle: async (call, onProgress) => {
       const { name, packages, recipe, from_debian: fromDebian } = call.body;
       const options = { fromDebian, packages, recipe, onProgress, signal: call.signal };
+      return ok(pullResultToJson(await call.runtime.images.build(name, options)));
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/images/build/dockerfile',
+    operation: 'buildImageFromDockerfile',
+    summary: 'Build an image by the steps of a Dockerfile; the body is a tar of the context',
+    scope: 'image:write',
+    query: dockerfileQuery,
+    headers: { [buildArgsHeader]: 'Values of ARG, as a JSON object' },
+    body: 'bytes',
+    answer: { status: 200, body: anyObject },
+    progress: true,
+    handle: async (call, onProgress) => {
+      // Its steps run in boxes.
+      authorize(call.principal, 'box:write', null);
+      const { name, dockerfile, target, no_cache: noCache, cpus, memory_mib: memoryMiB } = call.query;
+      const buildArgs = textsOf(call.headers, buildArgsHeader);
+      const { upload: context, signal } = call;
+      const options = {
+        context,
+        dockerfile,
+        target,
+        noCache,
+        cpus,
+        memoryMiB,
+        buildArgs,
+        onProgress,
+        signal,
+      };
       return ok(pullResultToJson(await call.runtime.images.build(name, options)));
     },
   }),

@@ -16,6 +16,7 @@ import { previews } from './023-previews.js';
 import { inbound } from './024-inbound.js';
 import { runEnds } from './027-run-ends.js';
 import { secrets } from './028-secrets.js';
+import { buildSteps } from './029-build-steps.js';
 import { templateLabels } from './032-template-labels.js';
 import { departures } from './036-departures.js';
 
@@ -38,6 +39,7 @@ export const migrations: Record<string, Migration> = {
   '024-inbound': inbound,
   '027-run-ends': runEnds,
   '028-secrets': secrets,
+  '029-build-steps': buildSteps,
   '032-template-labels': templateLabels,
   '036-departures': departures,
 };

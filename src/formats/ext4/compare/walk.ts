@@ -17,6 +17,8 @@ const maxHeldNames = 1_000_000;
 export interface FoundChange {
   readonly path: string;
   readonly change: FileChange;
+  /** The file as the second file system has it; undefined: it was removed. */
+  readonly inode: Inode | undefined;
 }
 
 /** Numbers, in blocks of bits that are made when they are needed. */
@@ -94,7 +96,8 @@ class Walk {
 
   async *#told(path: string, one: Inode | undefined, other: Inode | undefined): AsyncGenerator<FoundChange> {
     const kind = await this.#files.kindOf(one, other);
-    if (kind !== undefined) yield { path, change: changeOf(toText(`/${path}`), kind, one, other) };
+    if (kind !== undefined)
+      yield { path, change: changeOf(toText(`/${path}`), kind, one, other), inode: other };
   }
 
   async #enter(

@@ -37,6 +37,16 @@ export const buildRequest = z.strictObject({
   packages: z.array(z.string().min(1).max(128)).max(256).optional(),
 });
 
+/** Query of `POST {p}/images/build/dockerfile`. */
+export const dockerfileQuery = openQuery({
+  name: reference,
+  dockerfile: z.string().min(1).max(4096).optional(),
+  target: z.string().min(1).max(128).optional(),
+  no_cache: queryFlag.optional(),
+  cpus: z.coerce.number().int().optional(),
+  memory_mib: z.coerce.number().int().optional(),
+});
+
 /** `:reference` of an image: a reference or id, percent-encoded. */
 export const imageParams = z.strictObject({ reference });
 
