@@ -92,6 +92,5 @@ export const acts: Readonly<Record<string, Act>> = {
     ['running'],
     (_, { runtime }) => runtime.create({ template: 't', name: 'n', detach: true }),
   ),
-  volume: act(nothing, [], (_, { runtime }) => runtime.volumes.create({ name: 'v', sizeGb: 1 })),
   gc: act(stopped, ['stopped'], (_, { runtime }) => runtime.gc()),
 };
