@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { buildLimits } from '../../api/index.js';
+import { throwIfCancelled } from '../../base/abort.js';
 import { ignoredBy, ignoreFile } from '../../base/docker-ignore.js';
 import { readFully, writeFully } from '../../base/files.js';
 import { fromText, showName } from '../../base/tar/names.js';
@@ -62,7 +63,7 @@ export class SourceFiles implements AsyncDisposable {
     const turns = new Turns();
     try {
       for (let entry = await reader.next(); entry; entry = await reader.next()) {
-        signal?.throwIfAborted();
+        throwIfCancelled(signal, 'the build of an image');
         const path = pathOf(`${prefix}/${entry.name}`);
         if (entry.type === 'link') {
           const target = this.#files.get(pathOf(`${prefix}/${entry.linkName}`));

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
 import { buildLimits } from '../../api/index.js';
+import { throwIfCancelled } from '../../base/abort.js';
 import { CryoboxError, isCryoboxError } from '../../errors.js';
 import { defaultImageLimits, type ImageConfig } from '../../formats/oci/index.js';
 import { type Image, loadImage } from '../../image/index.js';
@@ -68,7 +69,7 @@ export class Stage implements AsyncDisposable {
 
   /** Runs a step. What it fails with names the step and its line. */
   async run(step: Step): Promise<void> {
-    this.#needs.build.signal.throwIfAborted();
+    throwIfCancelled(this.#needs.build.signal, 'the build of an image');
     try {
       await this.#apply(step);
     } catch (error) {
