@@ -28,6 +28,7 @@ export const faultPoints = [
   'hot.rehearse:before',
   'hot.rehearse:after',
   'hot.hand-over:before',
+  'hot.hand-over:equipped',
   'hot.hand-over:after',
   'machine.launch:before',
   'machine.launch:after',

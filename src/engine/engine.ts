@@ -36,7 +36,8 @@ import { Scratch } from './layers/scratch.js';
 import { Flattener } from './machines/flattener.js';
 import { MachineGarbage } from './machines/garbage.js';
 import { Goldens } from './machines/golden.js';
-import { HotMachines, hotSizeOf } from './machines/hot.js';
+import { HotMachines } from './machines/hot.js';
+import { hotSizeOf } from './machines/hot-size.js';
 import { Interception } from './machines/interception.js';
 import { LiveBoxes } from './machines/live.js';
 import { PageServers } from './machines/page-servers.js';
@@ -55,6 +56,7 @@ export interface EngineOptions {
   readonly poolSize?: number;
   /**
    * Machines per shape in use that have rehearsed the start of a box; none with `poolSize: 0`.
+   * All together have at most a share of the host's memory (docs/decisions/230-hot-machines.md).
    * @default `CRYOBOX_HOT_MACHINES`, else 0
    */
   readonly hotSize?: number;
@@ -155,6 +157,14 @@ export class Engine implements AsyncDisposable {
     return !(await hasBoxToRemove(db));
   }
 
+  /**
+   * Keeps so many hot machines per shape in use from now on. Those beyond have ended when this returns; those that lack are
+   * made in the background.
+   */
+  async keepHot(hotSize: number): Promise<void> {
+    await this.#ctx.hot.resize(await hotSizeOf({ hotSize }));
+  }
+
   /** What is under way on boxes. */
   underWay(): string[] {
     return [...this.#ctx.activities.values()];
@@ -198,7 +208,10 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
     goldens,
     pool: machinePool,
     machineGarbage,
-    hot: new HotMachines({ pool: machinePool, scratch, logger }, { ...pool, size: hotSizeOf(options) }),
+    hot: new HotMachines(
+      { pool: machinePool, scratch, logger, idleMs: pool.idleMs },
+      await hotSizeOf(options),
+    ),
     pageServers: new PageServers(scratch, logger, pool),
     ...state,
     infos: new BoxInfos({

@@ -6,7 +6,13 @@ import { newHome } from '../support/home.js';
 import { compile, operationLimitMs, runDriver, sample } from './crash.js';
 
 /** Where a hot machine is in its course when its engine is killed. */
-const points = ['hot.rehearse:before', 'hot.rehearse:after', 'hot.hand-over:before', 'hot.hand-over:after'];
+const points = [
+  'hot.rehearse:before',
+  'hot.rehearse:after',
+  'hot.hand-over:before',
+  'hot.hand-over:equipped',
+  'hot.hand-over:after',
+];
 
 beforeAll(compile);
 

@@ -1,9 +1,12 @@
-import { rename } from 'node:fs/promises';
+import { copyFile, rename, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Box, Runtime } from '../../src/api/index.js';
+import type { Box, CreateOptions, Runtime } from '../../src/api/index.js';
 import { Engine } from '../../src/engine/index.js';
+import { hotMachinesIn } from '../../src/engine/machines/hot-size.js';
+import { installation } from '../../src/home/installation.js';
 import { killProcess, machinesBelow } from '../../src/machine/index.js';
+import { createServer } from '../../src/server/index.js';
 import { allMachines } from '../../src/store/index.js';
 import { newHome, type TestHome } from '../support/home.js';
 import { diskChain, withDatabase } from './disk-files.js';
@@ -26,8 +29,8 @@ afterAll(async () => {
   expect(left).toEqual([]);
 });
 
-async function untilHot(): Promise<void> {
-  await expect.poll(async () => (await runtime.metrics()).hotMachines, { timeout: 90_000 }).toBe(1);
+async function untilHot(count = 1): Promise<void> {
+  await expect.poll(async () => (await runtime.metrics()).hotMachines, { timeout: 90_000 }).toBe(count);
 }
 
 /** Machines of no box, such as those that wait. */
@@ -41,7 +44,7 @@ const facts: Record<string, string> = {
   // Inodes are read ahead as usual from a second after the start on.
   mounts: 'sed s/,inode_readahead_blks=1// /proc/self/mountinfo',
   programs:
-    'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline; echo; done | grep . | grep -v "for p" | sort',
+    'said=$(for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline; echo; done); echo "$said" | grep . | grep -v "for p" | sort',
   threads:
     'for p in /proc/[0-9]*; do cat $p/comm; done | grep -v "^kworker\\|^sh$\\|^cat$\\|^grep$\\|^sort$" | sort',
   environment: 'env | sort',
@@ -50,7 +53,7 @@ const facts: Record<string, string> = {
   limits: 'cat /proc/1/limits /proc/1/oom_score_adj /proc/self/limits /proc/self/oom_score_adj',
   disks: 'cat /proc/partitions; ls /sys/fs/ext4; cat /sys/block/vdb/ro /sys/block/vdb/size',
   modules: 'cut -d" " -f1,2 /proc/modules | sort',
-  network: 'ip addr | grep -v link/ether; ip route; cat /etc/resolv.conf',
+  network: 'ip addr | grep -v link/ether; ip route; cat /etc/resolv.conf 2>&1; true',
   settings:
     'for f in kernel/modprobe kernel/printk kernel/core_pattern kernel/pid_max vm/overcommit_memory vm/drop_caches net/ipv4/ip_forward; do cat /proc/sys/$f; done',
   root: 'ls -ln / /etc | cut -c1-40',
@@ -154,6 +157,103 @@ describe('a box from a hot machine', () => {
     expect(await say(box, 'echo back')).toBe('back\n');
     await box.remove({ force: true });
   });
+});
+
+/** What needs a machine of a kind of its own, or more than disks at the hand-over. */
+const kinds: Record<string, Partial<CreateOptions>> = {
+  'without a network': { network: { outbound: 'disabled' } },
+  'with lists of its network': { network: { allowNet: ['allowed.test'] } },
+  'with a volume': { volumes: [{ volume: 'data', guestPath: '/data', readOnly: true }] },
+};
+
+describe('a box from a hot machine', () => {
+  it.each(Object.entries(kinds))(
+    '%s differs from one of a cold restore by no more',
+    {
+      timeout: 240_000,
+    },
+    async (_, options) => {
+      // None is left of another kind.
+      await engine.keepHot(0);
+      await untilHot(0);
+      if (options.volumes && !(await runtime.volumes.get('data'))) {
+        await runtime.volumes.create({ name: 'data', sizeGb: 1 });
+        await using writer = await runtime.create({
+          image: 'tiny',
+          volumes: [{ volume: 'data', guestPath: '/data' }],
+        });
+        await say(writer, 'echo kept > /data/file');
+      }
+      const cold = await runtime.create({ image: 'tiny', ...options });
+      await engine.keepHot(1);
+      await runtime.create({ image: 'tiny', ...options });
+      await untilHot();
+      const ready = await waiting();
+      const hot = await runtime.create({ image: 'tiny', ...options });
+      expect(ready).toContain(await machineOf(hot));
+      expect((await hot.info()).stages).not.toHaveProperty('agent');
+      expect(await factsOf(hot)).toEqual(await factsOf(cold));
+      if (options.volumes) {
+        expect(await say(hot, 'cat /data/file; ! touch /data/new 2>/dev/null')).toBe('kept\n');
+      }
+      if (options.network?.allowNet) {
+        // Their gateways judge what they send from the first packet on.
+        const ask = 'wget -q -O - http://refused.test/ 2>&1; true';
+        const said = await say(hot, ask);
+        expect(said).toContain('refused.test');
+        expect(said).toBe(await say(cold, ask));
+        const refused = async (box: Box) => (await box.network.info()).traffic?.denials.map((it) => it.name);
+        expect(await refused(hot)).toEqual(['refused.test']);
+        expect(await refused(cold)).toEqual(['refused.test']);
+      }
+      for (const { id, name } of await runtime.list()) {
+        if (name !== 'cold') await runtime.remove(id, { force: true });
+      }
+    },
+  );
+
+  it('keeps as many as it is told while it runs', { timeout: 120_000 }, async () => {
+    await engine.keepHot(1);
+    await (await runtime.create({ image: 'tiny' })).remove({ force: true });
+    await untilHot();
+    await engine.keepHot(2);
+    await untilHot(2);
+    expect((await installation(home.path)).hotMachines).toBeNull();
+    const server = createServer({ runtimeFor: (tenant) => engine.runtime(tenant), authenticator: null });
+    await server.listen({ socketPath: engine.paths.socket });
+    expect((await installation(home.path)).hotMachines).toBe(2);
+    await server.close();
+    await engine.keepHot(0);
+    expect((await runtime.metrics()).hotMachines).toBe(0);
+    await using _box = await runtime.create({ image: 'tiny' });
+    expect((await runtime.metrics()).hotMachines).toBe(0);
+    await engine.keepHot(1);
+  });
+
+  it('fails by a typed error where its disk is damaged, and comes up once it is whole', {
+    timeout: 120_000,
+  }, async () => {
+    const box = await runtime.create({ image: 'tiny', name: 'damaged' });
+    await box.stop();
+    await untilHot();
+    const head = (await diskChain(home.path, box.id)).at(-1) ?? '';
+    const copy = join(home.path, 'whole');
+    const path = join(home.path, 'layers', head);
+    await copyFile(path, copy);
+    await truncate(path, 100);
+    await expect(box.start()).rejects.toMatchObject({ name: 'CryoboxError' });
+    expect((await withDatabase(home.path, allMachines)).filter((row) => row.box_id === box.id)).toEqual([]);
+    expect(await say(await found('cold'), 'echo alive')).toBe('alive\n');
+    await copyFile(copy, path);
+    await box.start();
+    expect(await say(box, 'echo back')).toBe('back\n');
+    await box.remove({ force: true });
+  });
+});
+
+it('has a share of the memory of its host at most: none below 2 GiB', () => {
+  const gib = 1024 ** 3;
+  expect([1, 2, 4, 64].map((size) => hotMachinesIn(size * gib))).toEqual([0, 1, 2, 32]);
 });
 
 async function found(name: string): Promise<Box> {

@@ -1,15 +1,15 @@
-import { environmentValue } from '../../base/environment.js';
 import { faultPoint } from '../../base/faults.js';
 import { inBackground } from '../../base/in-background.js';
 import type { Logger } from '../../base/log.js';
 import { CryoboxError, messageOf } from '../../errors.js';
 import type { AgentClient } from '../../guest/index.js';
-import type { Card } from '../../machine/index.js';
+import { type Card, hostArchitecture } from '../../machine/index.js';
 import type { Scratch } from '../layers/scratch.js';
 import type { Golden } from './golden.js';
 import { loadGolden } from './golden-load.js';
 import { hasRoomInMemory } from './host-memory.js';
-import { goldenSpec, type MachinePool, type PoolOptions, type WaitingMachine } from './pool.js';
+import type { HotSize } from './hot-size.js';
+import { goldenSpec, type MachinePool, type WaitingMachine } from './pool.js';
 import { attachRehearsal, RehearsalDisk, rehearse } from './rehearsal.js';
 
 /** A machine that has rehearsed the start of a box, and stands still without disks; its agent is connected. */
@@ -21,21 +21,6 @@ export interface HotMachine extends WaitingMachine {
 const quietMs = 250;
 /** How often it is looked whether the host has memory for those that wait. */
 const pressureMs = 5_000;
-
-/** How many are kept per shape. Throws `config_error` for a variable that is no number. */
-export function hotSizeOf({ poolSize, hotSize }: { poolSize?: number; hotSize?: number }): number {
-  if (poolSize === 0) return 0;
-  if (hotSize !== undefined) return hotSize;
-  const text = environmentValue('CRYOBOX_HOT_MACHINES') ?? '0';
-  if (/^\d{1,2}$/.test(text)) return Number(text);
-  throw new CryoboxError(
-    'config_error',
-    `CRYOBOX_HOT_MACHINES is ${JSON.stringify(text)}, expected 0 to 99`,
-    {
-      hint: 'Set it to 1, or to 0 for none.',
-    },
-  );
-}
 
 interface Shelf {
   readonly golden: Golden;
@@ -49,6 +34,8 @@ interface HotNeeds {
   readonly pool: MachinePool;
   readonly scratch: Scratch;
   readonly logger: Logger;
+  /** A kind that no box is started of for so long gives its machines up. */
+  readonly idleMs: number;
 }
 
 /**
@@ -57,8 +44,9 @@ interface HotNeeds {
  */
 export class HotMachines {
   readonly #needs: HotNeeds;
-  readonly #options: PoolOptions;
   readonly #disk: RehearsalDisk;
+  #size: HotSize;
+  /** By kind, those last that were used last. */
   readonly #shelves = new Map<string, Shelf>();
   /** One is made at a time. */
   #making: Promise<void> = Promise.resolve();
@@ -66,9 +54,9 @@ export class HotMachines {
   #pressureTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(needs: HotNeeds, options: PoolOptions) {
+  constructor(needs: HotNeeds, size: HotSize) {
     this.#needs = needs;
-    this.#options = options;
+    this.#size = size;
     this.#disk = new RehearsalDisk(needs.scratch);
   }
 
@@ -89,9 +77,25 @@ export class HotMachines {
     return undefined;
   }
 
+  /** Keeps so many from now on: those beyond are ended before this returns, those that lack are made in the background. */
+  async resize(size: HotSize): Promise<void> {
+    this.#size = size;
+    for (const shelf of this.#shelves.values()) {
+      if (size.perKind === 0 || size.atMost === 0) {
+        await this.#empty(shelf);
+        continue;
+      }
+      for (const machine of shelf.waiting.splice(size.perKind)) await this.#giveUp(machine);
+      if (shelf.waiting.length < size.perKind) this.#fillWhenQuiet(shelf);
+    }
+    while (this.count > size.atMost) await this.#giveUpOldest();
+  }
+
   /** Keeps machines like this; called when a box has come up, so that none is made while it does. */
   refill(golden: Golden, card: Card): void {
-    if (this.#closed || this.#options.size === 0) return;
+    if (this.#closed || this.#size.perKind === 0 || this.#size.atMost === 0) return;
+    // The program of a rehearsal is one of the host's processor.
+    if (golden.shape.architecture !== hostArchitecture().name) return;
     for (const shelf of this.#shelves.values()) {
       // The golden machine was made again: what went on from the former one is of no use.
       const isFormer = shelf.golden.key === golden.key && shelf.golden.row.ram_layer !== golden.row.ram_layer;
@@ -101,7 +105,7 @@ export class HotMachines {
     }
     const shelf = this.#shelf(golden, card);
     clearTimeout(shelf.idleTimer);
-    shelf.idleTimer = setTimeout(() => this.#emptyInBackground(shelf), this.#options.idleMs).unref();
+    shelf.idleTimer = setTimeout(() => this.#emptyInBackground(shelf), this.#needs.idleMs).unref();
     this.#fillWhenQuiet(shelf);
   }
 
@@ -120,8 +124,8 @@ export class HotMachines {
   #shelf(golden: Golden, card: Card): Shelf {
     const key = keyOf(golden, card);
     const known = this.#shelves.get(key);
-    if (known) return known;
-    const shelf: Shelf = { golden, card, waiting: [], quietTimer: undefined, idleTimer: undefined };
+    const shelf = known ?? { golden, card, waiting: [], quietTimer: undefined, idleTimer: undefined };
+    this.#shelves.delete(key);
     this.#shelves.set(key, shelf);
     return shelf;
   }
@@ -137,10 +141,11 @@ export class HotMachines {
   /** Never throws. */
   async #fill(shelf: Shelf): Promise<void> {
     try {
-      while (!this.#closed && this.#isWanted(shelf) && shelf.waiting.length < this.#options.size) {
+      while (this.#lacks(shelf)) {
         if (!(await hasRoomInMemory())) return;
+        if (this.count >= this.#size.atMost && !(await this.#giveUpOldest(shelf))) return;
         const made = await this.#make(shelf);
-        if (this.#closed || !this.#isWanted(shelf)) return await this.#giveUp(made);
+        if (!this.#lacks(shelf)) return await this.#giveUp(made);
         shelf.waiting.push(made);
         this.#watch(shelf, made);
       }
@@ -149,6 +154,22 @@ export class HotMachines {
       // Boxes start without, and the next one has another one made.
       this.#needs.logger.warn('cannot make a hot machine', { reason: messageOf(error) });
     }
+  }
+
+  #lacks(shelf: Shelf): boolean {
+    const { perKind, atMost } = this.#size;
+    return !this.#closed && this.#isWanted(shelf) && atMost > 0 && shelf.waiting.length < perKind;
+  }
+
+  /** Ends one of the kind that was used longest ago; false when there is none of another kind than `but`. */
+  async #giveUpOldest(but?: Shelf): Promise<boolean> {
+    for (const shelf of this.#shelves.values()) {
+      const oldest = shelf === but ? undefined : shelf.waiting.shift();
+      if (oldest === undefined) continue;
+      await this.#giveUp(oldest);
+      return true;
+    }
+    return false;
   }
 
   #isWanted(shelf: Shelf): boolean {

@@ -57,17 +57,13 @@ const toldAsTheyAre = ['integrity', 'disk_full', 'resource_exhausted', 'config_e
 /** The agent answers within 100 ms of a restore, also under emulation; a busy host may need far longer. */
 const agentTimeoutMs = 30_000;
 
-/** The state of a golden machine, whose memory a waiting machine has already. */
+/** The state of a golden machine: by a hot machine where one waits, else by one that has the memory already. */
 export function goldenSource(ctx: MachinesContext, golden: Golden, card: Card): StateSource {
   return {
+    ready: () => ctx.hot.take(golden, card),
     acquire: () => ctx.pool.take(goldenSpec(golden, card)),
     load: (machine) => loadGolden(machine, golden, card),
   };
-}
-
-/** The same, by a machine that has rehearsed it where one waits. */
-export function hotSource(ctx: MachinesContext, golden: Golden, card: Card): StateSource {
-  return { ...goldenSource(ctx, golden, card), ready: () => ctx.hot.take(golden, card) };
 }
 
 /**
@@ -82,19 +78,14 @@ export async function restoreMachine(
 ): Promise<RestoredMachine> {
   const stage = stageClock(options.onStage);
   const hot = await options.source.ready?.();
-  const handedOver = hot && (await handOver(ctx, hot, options.heads, stage));
-  if (handedOver) return { ...handedOver, gateway: undefined };
+  const handedOver = hot && (await handOver(ctx, hot, options, stage));
+  if (handedOver) return handedOver;
   const waiting = await options.source.acquire();
   stage('machine');
   const { machine } = waiting;
-  let starting: Promise<Gateway> | undefined;
+  const starting = gatewayFor(ctx, machine, options);
   try {
-    starting = options.gatewayOf && startGateway(ctx, machine, options.gatewayOf);
-    // It is waited for below.
-    starting?.catch(() => undefined);
-    await attachDisks(ctx, waiting, options.heads);
-    await attachVolumes(ctx, machine, options.volumes);
-    if (options.limitedAs) await limitNewMachine(machine, options.limitedAs);
+    await attachAll(ctx, machine, options);
     stage('disks');
     // Before the guest runs: from its first instruction on its packets are judged.
     const gateway = await starting;
@@ -105,11 +96,7 @@ export async function restoreMachine(
     return { ...waiting, agent, gateway };
   } catch (error) {
     const words = [await lastWords(machine.directory), machine.console.text().trimEnd()].filter(Boolean);
-    // What fails here is tried again, and told, below.
-    await machine.kill().catch(() => undefined);
-    // It ends with its machine, and until then may make files in the directory.
-    await starting?.then((gateway) => gateway.exited).catch(() => undefined);
-    await ctx.pool.giveUp(waiting);
+    await giveUp(ctx, waiting, starting);
     if (toldAsTheyAre.some((code) => isCryoboxError(error, code))) throw error;
     throw machineFailure('cannot restore the machine', error, words.join('\n'));
   }
@@ -123,31 +110,59 @@ export async function restoreMachine(
 async function handOver(
   ctx: MachinesContext,
   hot: HotMachine,
-  heads: Readonly<Record<DiskSlot, string>>,
+  options: RestoreOptions,
   stage: (name: string) => void,
-): Promise<HotMachine | undefined> {
+): Promise<RestoredMachine | undefined> {
   stage('machine');
+  const starting = gatewayFor(ctx, hot.machine, options);
   try {
     faultPoint('hot.hand-over:before');
-    await attachDisks(ctx, hot, heads);
+    await attachAll(ctx, hot.machine, options);
     stage('disks');
+    const gateway = await starting;
+    faultPoint('hot.hand-over:equipped');
     await hot.machine.run();
     faultPoint('hot.hand-over:after');
     stage('state');
-    return hot;
+    return { ...hot, gateway };
   } catch (error) {
     hot.agent.close();
-    await ctx.pool.giveUp(hot);
+    await giveUp(ctx, hot, starting);
     if (toldAsTheyAre.some((code) => isCryoboxError(error, code))) throw error;
     ctx.logger.warn('a hot machine is of no use', { machine: hot.id, reason: messageOf(error) });
     return undefined;
   }
 }
 
-async function attachDisks(
+/** Starts the gateway of a machine whose card leads to one. Whoever calls waits for it. */
+function gatewayFor(
   ctx: MachinesContext,
-  { machine }: WaitingMachine,
-  heads: Readonly<Record<DiskSlot, string>>,
+  machine: Machine,
+  { gatewayOf }: RestoreOptions,
+): Promise<Gateway> | undefined {
+  const starting = gatewayOf && startGateway(ctx, machine, gatewayOf);
+  starting?.catch(() => undefined);
+  return starting;
+}
+
+/** Ends a machine that came to nothing, and its gateway. */
+async function giveUp(
+  ctx: MachinesContext,
+  waiting: WaitingMachine,
+  starting: Promise<Gateway> | undefined,
+): Promise<void> {
+  // What fails here is tried again, and told, below.
+  await waiting.machine.kill().catch(() => undefined);
+  // It ends with its machine, and until then may make files in the directory.
+  await starting?.then((gateway) => gateway.exited).catch(() => undefined);
+  await ctx.pool.giveUp(waiting);
+}
+
+/** Gives a machine that does not run the disks and volumes of its box, and its limits. */
+async function attachAll(
+  ctx: MachinesContext,
+  machine: Machine,
+  { heads, volumes, limitedAs }: RestoreOptions,
 ): Promise<void> {
   const attach = async (slot: DiskSlot): Promise<void> => {
     const { chain, files } = await ctx.layers.disk(ctx.db, heads[slot]);
@@ -155,6 +170,8 @@ async function attachDisks(
     await attachDisk(machine.qmp, slot, chain);
   };
   await Promise.all([attach('guest'), attach('disk')]);
+  await attachVolumes(ctx, machine, volumes);
+  if (limitedAs) await limitNewMachine(machine, limitedAs);
 }
 
 function stageClock(report: RestoreOptions['onStage']): (stage: string) => void {

@@ -31,7 +31,7 @@ import { guestNetwork, hostnameOf, hostsFile, newMac } from './identity.js';
 import { type LiveBox, newLiveBox } from './live.js';
 import { startMain } from './main.js';
 import { goldenSpec } from './pool.js';
-import { goldenSource, hotSource, restoreMachine } from './restore.js';
+import { goldenSource, restoreMachine } from './restore.js';
 import { recordRunning, takeIntoUse } from './running.js';
 import { shapeOfBox } from './shapes.js';
 import { installTrust } from './trust.js';
@@ -77,11 +77,8 @@ export async function startBox(ctx: MachinesContext, row: BoxRow, signal?: Abort
   stages.record('prepare', performance.now() - started);
   const heads = { guest: guestHead, disk: row.disk_head };
   await ctx.layers.sync([guestHead, row.disk_head]);
-  // A gateway's socket and the slots of volumes are part of no rehearsal.
-  const isPlain = card === 'open' && volumes.length === 0;
-  const source = isPlain ? hotSource(ctx, golden, card) : goldenSource(ctx, golden, card);
   const restored = await restoreMachine(ctx, {
-    source,
+    source: goldenSource(ctx, golden, card),
     heads,
     volumes,
     gatewayOf: card === 'gateway' ? row : undefined,
@@ -112,7 +109,7 @@ export async function startBox(ctx: MachinesContext, row: BoxRow, signal?: Abort
     });
     await takeIntoUse(ctx, live, { ...row, main_exit: null });
     if (card !== 'closed') ctx.pool.refill(goldenSpec(golden, card));
-    if (isPlain) ctx.hot.refill(golden, card);
+    ctx.hot.refill(golden, card);
     return live;
   } catch (error) {
     agent.close();
