@@ -129,6 +129,30 @@ export interface BoxMetrics {
   readonly stages: StageTimes;
 }
 
+/** What a box used at a moment. Bytes of the network count from the guest's boot, without the loopback. */
+export interface MetricsPoint {
+  readonly at: Date;
+  /** Share of its processors that its machine used since the point before, as the host counts it; 0 in the first of a run. */
+  readonly cpuPercent: number;
+  readonly memoryBytes: number;
+  readonly diskUsedBytes: number;
+  readonly networkBytesSent: number;
+  readonly networkBytesReceived: number;
+}
+
+/** What a box used over the last hour, oldest first. There are no points of when it did not run. */
+export interface MetricsSeries {
+  /** Time between two points of a box that runs. */
+  readonly intervalMs: number;
+  readonly points: readonly MetricsPoint[];
+}
+
+/** Which points of a series. */
+export interface SeriesOptions extends CallOptions {
+  /** Only points later than this. @default all of the last hour */
+  readonly since?: Date | undefined;
+}
+
 /** Which way memory comes back after a resume. */
 export type Pager = 'auto' | 'mmap' | 'uffd';
 
@@ -228,6 +252,11 @@ export interface Box extends AsyncDisposable {
   info(options?: CallOptions): Promise<BoxInfo>;
   /** What it uses and has done. */
   metrics(options?: CallOptions): Promise<BoxMetrics>;
+  /**
+   * What it used over the last hour. Points are kept through pauses, stops and rollbacks, and begin anew with the engine.
+   * Throws `invalid_argument` for a `since` that is no time.
+   */
+  metricsSeries(options?: SeriesOptions): Promise<MetricsSeries>;
   /** Starts a box that does not run; a running one is left as it is. */
   start(options?: CallOptions & { readonly discardMemory?: boolean }): Promise<void>;
   /** Ends the box's processes in order, then its machine. A box that is stopped is left as it is. @default timeoutMs 10000 */

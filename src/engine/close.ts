@@ -31,6 +31,7 @@ export async function closeEngine(ctx: EngineContext): Promise<void> {
     'end what is being changed': () => inTime('change', stepLimitMs),
     'end what is done to idle boxes': () => ctx.activity.close(),
     'end what is done at the end of runs': () => ctx.runEnds.close(),
+    'end the series of metrics': () => ctx.series.close(),
     'end the process that puts secrets in': () => ctx.interception.close(),
     'end the hot machines': () => ctx.hot.close(),
     'end the replication': () => ctx.replicator?.close(),

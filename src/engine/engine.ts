@@ -10,6 +10,7 @@ import { endIdleBox } from './boxes/idle.js';
 import { BoxInfos } from './boxes/infos.js';
 import { endRun } from './boxes/lifetime.js';
 import { recover } from './boxes/recovery.js';
+import { SeriesKeeper } from './boxes/series.js';
 import { closeEngine } from './close.js';
 import { openPort } from './commands/use.js';
 import { Activity } from './core/activity.js';
@@ -114,6 +115,7 @@ export class Engine implements AsyncDisposable {
       const ctx = await assemble(options, paths, db);
       letGo = () => closeEngine(ctx);
       await recover(ctx);
+      ctx.series.start();
       await ctx.replicator?.start();
       return new Engine(ctx, lock);
     } catch (error) {
@@ -260,6 +262,7 @@ async function assemble(options: EngineOptions, paths: HomePaths, db: Database):
       failed: (boxId, error, retryMs) =>
         logger.warn('cannot end a run that is over', { box: boxId, reason: messageOf(error), retryMs }),
     }),
+    series: new SeriesKeeper({ ...state, logger }),
     events: new Events(),
     work: new Work(),
     closing: new AbortController(),

@@ -49,6 +49,7 @@ export const kindsOfRuntime: Kinds<Runtime> = {
 export const kindsOfBox: Kinds<Box> = {
   info: 'use',
   metrics: 'use',
+  metricsSeries: 'use',
   start: 'change',
   stop: 'change',
   rename: 'change',

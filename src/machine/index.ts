@@ -33,6 +33,7 @@ export { isDirectoryInUse } from './directory.js';
 export { lastWords, type MachineUser, machineFailure } from './launch.js';
 export { Machine, type MachineFile } from './machine.js';
 export {
+  cpuTimeMs,
   endProcess,
   hostBootId,
   identify,

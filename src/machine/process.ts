@@ -20,19 +20,33 @@ const killWaitMs = 30_000;
 
 /** Identity of a live process, or undefined when there is none, or only a zombie. */
 export async function identify(pid: number): Promise<ProcessIdentity | undefined> {
-  const stat = await ifExists(readFile(`/proc/${pid}/stat`, 'utf8')).catch((error: unknown) => {
-    if (errnoOf(error) === 'ESRCH') return undefined;
-    throw error;
-  });
-  if (stat === undefined) return undefined;
-  // The second field, the command, may hold spaces and parentheses; the last parenthesis ends it.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const fields = await statFields(pid);
+  if (!fields) return undefined;
   const state = fields[0];
   const threads = Number(fields[17]);
   const startTicks = Number(fields[19]);
   // A first thread that has ended before others says Z as well: its files are open as long as they live.
   const hasEnded = state === 'X' || (state === 'Z' && threads <= 1);
   return hasEnded ? undefined : { pid, startTicks };
+}
+
+/** Ticks of a second in `/proc/pid/stat` (proc(5); sysconf(_SC_CLK_TCK) is 100 on every Linux). */
+const ticksPerSecond = 100;
+
+/** Processor time of a process, all its threads, in milliseconds; undefined when there is none. */
+export async function cpuTimeMs(pid: number): Promise<number | undefined> {
+  const fields = await statFields(pid);
+  return fields && ((Number(fields[11]) + Number(fields[12])) * 1000) / ticksPerSecond;
+}
+
+/** Fields of `/proc/pid/stat` (proc(5)) from the third on, the state; undefined when there is no such process. */
+async function statFields(pid: number): Promise<string[] | undefined> {
+  const stat = await ifExists(readFile(`/proc/${pid}/stat`, 'utf8')).catch((error: unknown) => {
+    if (errnoOf(error) === 'ESRCH') return undefined;
+    throw error;
+  });
+  // The second field, the command, may hold spaces and parentheses; the last parenthesis ends it.
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 /** Whether that very process still lives. */

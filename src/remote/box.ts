@@ -20,20 +20,24 @@ import type {
   ForkResult,
   LifetimeOptions,
   MainOutput,
+  MetricsSeries,
   Pager,
   PortConnection,
   RepeatableOptions,
   ResumeResult,
+  SeriesOptions,
   StartExecOptions,
   WaitForPortOptions,
 } from '../api/index.js';
 import { type AnyResult, execute, wordsOf } from '../surface/exec.js';
+import { checkSince } from '../surface/since.js';
 import { waitForPort } from '../surface/wait-for-port.js';
 import { boxFromJson, boxMetricsFromJson } from '../wire/box.js';
 import { diffFromJson, diffToQuery } from '../wire/diff.js';
 import { diskLimitsToJson } from '../wire/disk-limits.js';
 import { errorFromJson } from '../wire/error.js';
 import { asObject, asObjects, compact, numberMap, text } from '../wire/json.js';
+import { seriesFromJson } from '../wire/series.js';
 import { saveArchive } from './archive-file.js';
 import { RemoteExecution } from './execution.js';
 import { RemoteExecutions } from './executions.js';
@@ -99,6 +103,13 @@ export class RemoteBox implements Box {
     return boxMetricsFromJson(
       await this.#transport.json({ method: 'GET', path: `${this.#path}/metrics`, signal }),
     );
+  }
+
+  async metricsSeries({ since, signal }: SeriesOptions = {}): Promise<MetricsSeries> {
+    checkSince(since);
+    const query = { since: since?.toISOString() };
+    const path = `${this.#path}/metrics/series`;
+    return seriesFromJson(await this.#transport.json({ method: 'GET', path, query, signal }));
   }
 
   async start(options: CallOptions & { readonly discardMemory?: boolean } = {}): Promise<void> {

@@ -35,6 +35,7 @@ import type {
   RepeatableOptions,
   Runtime,
   SecretChange,
+  SeriesOptions,
   SnapshotCreateOptions,
   Snapshots,
   StartExecOptions,
@@ -166,6 +167,7 @@ const ofRuntime: Rules<Runtime> = {
 const ofBox: Rules<Box> = {
   info: callAt(0),
   metrics: callAt(0),
+  metricsSeries: rule<SeriesOptions>(0, { ...call, since: true }),
   start: rule<Given<Box['start'], 0>>(0, { ...call, discardMemory: true }),
   stop: rule<Given<Box['stop'], 0>>(0, { ...call, timeoutMs: true }),
   rename: callAt(1),

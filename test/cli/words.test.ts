@@ -198,6 +198,9 @@ describe('boxes by the words of container tools', () => {
     expect(await must('stats', '--no-stream', '--format', '{{.Name}} {{.MemPerc}}', 'one')).toMatch(
       /^one \d+\.\d\d%\n$/,
     );
+    const history = await must('stats', '--history', 'one');
+    expect(history).toMatch(/^TIME +CPU % +MEM USAGE[^\n]+\n20\d\d-[^ ]+Z +\d+\.\d\d% +[\d.]+ MiB/);
+    expect((await cli('stats', '--history')).stderr).toContain('takes one box');
     const stream = start('stats');
     let seen = '';
     stream.stdout.on('data', (chunk) => {

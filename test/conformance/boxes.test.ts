@@ -118,6 +118,16 @@ conformance('boxes', (subject) => {
     const metrics = await box.metrics();
     expect(metrics.commandsExecutedTotal).toBeGreaterThan(0);
     expect(metrics.memoryBytes).toBeGreaterThan(0);
+    const { intervalMs, points } = await box.metricsSeries();
+    const last = points.at(-1);
+    expect(last).toMatchObject({ cpuPercent: expect.any(Number), at: expect.any(Date) });
+    expect(last?.memoryBytes).toBeGreaterThan(0);
+    expect(last?.diskUsedBytes).toBeGreaterThan(0);
+    expect(Date.now() - (last?.at.getTime() ?? 0)).toBeLessThan(20 * intervalMs);
+    expect((await box.metricsSeries({ since: new Date(Date.now() + 60_000) })).points).toEqual([]);
+    await expect(box.metricsSeries({ since: new Date(Number.NaN) })).rejects.toMatchObject({
+      code: 'invalid_argument',
+    });
     const all = await runtime.metrics();
     expect(all.boxesCreatedTotal).toBeGreaterThan(0);
     expect(all.commandsExecutedTotal).toBeGreaterThan(0);

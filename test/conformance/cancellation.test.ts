@@ -36,6 +36,7 @@ const operations: Record<string, Call> = {
   'volumes.remove': ({ runtime }, o) => runtime.volumes.remove('cancelled', o),
   'box.info': ({ box }, o) => box.info(o),
   'box.metrics': ({ box }, o) => box.metrics(o),
+  'box.metricsSeries': ({ box }, o) => box.metricsSeries(o),
   'box.start': ({ box }, o) => box.start(o),
   'box.stop': ({ box }, o) => box.stop(o),
   'box.rename': ({ box }, o) => box.rename('cancelled', o),

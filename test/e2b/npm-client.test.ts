@@ -73,6 +73,20 @@ describe('the client of E2B for npm', () => {
       });
     });
 
+    it('tells what it used, within a window of time', async () => {
+      const result = await run(`
+        const metrics = await sbx.getMetrics();
+        const one = metrics.at(-1);
+        const later = new Date(Date.now() + 3600_000);
+        const none = await sbx.getMetrics({ start: later, end: later });
+        return { one, count: metrics.length, none };`);
+      expect(result).toMatchObject({
+        one: { cpuCount: 1, memTotal: 512 * 1024 ** 2, memUsed: expect.any(Number) },
+        none: [],
+      });
+      expect((result as { count: number }).count).toBeGreaterThan(0);
+    });
+
     it('has a terminal', async () => {
       const result = await run(`
         let text = '';

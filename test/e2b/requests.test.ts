@@ -112,6 +112,15 @@ describe('requests of E2B', () => {
     }
     expect((await inside('POST', '/process.Process/List', token, {})).text).toBe('{}');
     expect((await inside('GET', '/envs', token)).status).toBe(200);
+    const id = made.sandboxID;
+    expect((await ask('GET', `/sandboxes/metrics?sandbox_ids=${id},ix,x`)).json).toMatchObject({
+      sandboxes: { [id]: { cpuCount: 1, memUsed: expect.any(Number) } },
+    });
+    const wrong = [
+      ...[`/sandboxes/${id}/metrics?start=2&end=1`, `/sandboxes/${id}/metrics?start=-1`],
+      ...['/sandboxes/metrics', `/sandboxes/metrics?sandbox_ids=${'x,'.repeat(100)}x`],
+    ];
+    for (const path of wrong) expect((await ask('GET', path)).status).toBe(400);
     expect((await inside('GET', '/metrics', token)).json).toMatchObject({ cpu_count: 1, mem_total_mib: 512 });
   });
 

@@ -12,6 +12,7 @@ const allowed: Record<Scope | 'public', readonly string[]> = {
       'getBox',
       'hasBox',
       'getBoxMetrics',
+      'getBoxSeries',
       'getConsole',
       'getLogs',
       'getNetwork',

@@ -283,6 +283,7 @@ export const sdkOperations: Readonly<Record<string, readonly [weight: number, ru
   lists: [3, lists],
   info: [1, onBox((_, { box }) => box.info())],
   metrics: [1, onBox((_, { box }) => box.metrics())],
+  metricsSeries: [1, onBox((_, { box }) => box.metricsSeries())],
   console: [1, onBox((_, { box }) => box.consoleLog())],
   'runtime.metrics': [1, ({ runtime }) => runtime.metrics()],
   images: [1, ({ runtime }) => runtime.images.list()],

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { BoxInfo, BoxMetrics } from '../../api/index.js';
-import { isCryoboxError } from '../../errors.js';
+import type { BoxInfo, BoxMetrics, MetricsPoint } from '../../api/index.js';
+import { CryoboxError, isCryoboxError } from '../../errors.js';
 import { createCommand } from '../command.js';
 import type { Context } from '../context.js';
 import { printListing } from '../listing.js';
 import type { Column } from '../output/table.js';
 import { formatBytes, formatDuration } from '../output/units.js';
 import { shortener } from '../short-ids.js';
-import { flag, format, rest, trunc } from '../specs.js';
+import { type Format, flag, format, rest, trunc } from '../specs.js';
 import { requireBox } from '../targets.js';
 
 /** How often the table is drawn anew: what is shown is of the time between. */
@@ -26,11 +26,13 @@ export const stats = createCommand({
   options: {
     stream: flag('--no-stream', 'show it once'),
     all: flag('-a, --all', 'also boxes that do not run'),
+    history: flag('--history', 'what one box used over the last hour, a line for every point'),
     trunc,
     format,
   },
-  async handler(context, { boxes }, { stream, all, trunc, format }) {
+  async handler(context, { boxes }, { stream, all, history, trunc, format }) {
     const { signal, streams } = context;
+    if (history) return await showHistory(context, boxes, format);
     for (;;) {
       const usages = await usagesOf(context, boxes, all);
       const idOf = shortener(
@@ -47,6 +49,29 @@ export const stats = createCommand({
     }
   },
 });
+
+/** The series of one box, as a table or as a template says. */
+async function showHistory(context: Context, names: readonly string[], format: Format): Promise<void> {
+  const [name] = names;
+  if (name === undefined || names.length > 1) {
+    throw new CryoboxError('invalid_argument', '`--history` takes one box');
+  }
+  const box = await requireBox(context, name);
+  const { points } = await box.metricsSeries({ signal: context.signal });
+  await printListing(context, format, points, historyColumns, (point) => point);
+}
+
+const historyColumns: readonly Column<MetricsPoint>[] = [
+  { header: 'TIME', cell: ({ at }) => at.toISOString() },
+  { header: 'CPU %', cell: ({ cpuPercent }) => percentOf(cpuPercent, 100), align: 'right' },
+  { header: 'MEM USAGE', cell: ({ memoryBytes }) => bytesOf(memoryBytes), align: 'right' },
+  {
+    header: 'NET I/O',
+    cell: (it) => pairOf(it.networkBytesReceived, it.networkBytesSent),
+    align: 'right',
+  },
+  { header: 'DISK USED', cell: ({ diskUsedBytes }) => bytesOf(diskUsedBytes), align: 'right' },
+];
 
 async function usagesOf(context: Context, names: readonly string[], all: boolean): Promise<Usage[]> {
   const { signal } = context;

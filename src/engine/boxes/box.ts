@@ -24,9 +24,11 @@ import type {
   ForkResult,
   LifetimeOptions,
   MainOutput,
+  MetricsSeries,
   Pager,
   PortConnection,
   ResumeResult,
+  SeriesOptions,
   Snapshots,
   StartExecOptions,
   WaitForPortOptions,
@@ -36,6 +38,7 @@ import { noMain } from '../../base/not-running.js';
 import { CryoboxError } from '../../errors.js';
 import type { BoxRow } from '../../store/index.js';
 import { type AnyResult, execute, wordsOf } from '../../surface/exec.js';
+import { checkSince } from '../../surface/since.js';
 import { waitForPort } from '../../surface/wait-for-port.js';
 import { EngineExecutions, execAndWait, startExecution } from '../commands/executions.js';
 import { EngineFiles } from '../commands/files.js';
@@ -108,6 +111,13 @@ export class EngineBox implements Box {
   async metrics({ signal }: CallOptions = {}): Promise<BoxMetrics> {
     throwIfCancelled(signal, 'the measuring of a box');
     return await abortable(boxMetrics(this.#ctx, this.id), signal);
+  }
+
+  async metricsSeries({ since, signal }: SeriesOptions = {}): Promise<MetricsSeries> {
+    throwIfCancelled(signal, "the reading of a box's series");
+    checkSince(since);
+    await requireRow(this.#ctx.db, this.id);
+    return await abortable(this.#ctx.series.of(this.id, since), signal);
   }
 
   async start(options: CallOptions & { readonly discardMemory?: boolean } = {}): Promise<void> {

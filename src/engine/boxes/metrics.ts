@@ -3,6 +3,14 @@ import type { GuestMetrics } from '../../guest/index.js';
 import type { LiveBox } from '../machines/live.js';
 import { requireRow } from '../record/rows.js';
 import type { EngineContext } from './context.js';
+import { type Gauges, gaugesOf } from './gauges.js';
+
+const none = {
+  memoryBytes: null,
+  diskUsedBytes: null,
+  networkBytesSent: null,
+  networkBytesReceived: null,
+} satisfies Record<keyof Gauges, null>;
 
 /** Counters of a box, and what its guest says of itself when it runs. */
 export async function boxMetrics(ctx: EngineContext, boxId: string): Promise<BoxMetrics> {
@@ -10,19 +18,14 @@ export async function boxMetrics(ctx: EngineContext, boxId: string): Promise<Box
   const row = await requireRow(ctx.db, boxId);
   const live = ctx.live.get(boxId);
   const guest = live ? await live.agent.system.metrics() : undefined;
-  const cards = guest?.network.filter((card) => card.interface !== 'lo') ?? [];
-  const sum = (key: 'sentBytes' | 'receivedBytes'): number =>
-    cards.reduce((total, card) => total + card[key], 0);
+  const gauges = guest ? gaugesOf(guest) : none;
   return {
     commandsExecutedTotal: row.commands_total,
     execErrorsTotal: row.exec_errors_total,
     bytesSentTotal: row.bytes_sent_total,
     bytesReceivedTotal: row.bytes_received_total,
     cpuPercent: live && guest ? cpuPercent(live, guest) : null,
-    memoryBytes: guest ? guest.memory.totalBytes - guest.memory.availableBytes : null,
-    networkBytesSent: guest ? sum('sentBytes') : null,
-    networkBytesReceived: guest ? sum('receivedBytes') : null,
-    diskUsedBytes: guest ? guest.disk.totalBytes - guest.disk.freeBytes : null,
+    ...gauges,
     uptimeMs: guest?.uptimeMs ?? null,
     stages: JSON.parse(row.stages) as StageTimes,
   };

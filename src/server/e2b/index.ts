@@ -3,6 +3,7 @@ import type { E2bContext } from './context.js';
 import { envdRoutes } from './envd/index.js';
 import { lifecycleRoutes } from './lifecycle.js';
 import { listingRoutes } from './listing.js';
+import { metricsRoutes } from './metrics.js';
 import { networkRoutes } from './network-routes.js';
 import { sandboxRoutes } from './sandboxes.js';
 import { serviceRoutes } from './service.js';
@@ -15,6 +16,7 @@ export { e2bPorts } from './ports.js';
 /** Every route of E2B's API, in one list: the control plane, and the inside of sandboxes. */
 export function e2bRoutes(ctx: E2bContext): Route[] {
   return [
+    ...metricsRoutes(),
     ...serviceRoutes(),
     ...sandboxRoutes(ctx),
     ...listingRoutes(),

@@ -2,9 +2,8 @@ import { boxOf, empty, ok, type Route, route } from '../http/route.js';
 import { controlDialect } from './dialect.js';
 import { boxIdParams } from './params.js';
 import { anyQuery } from './schemas.js';
-import { usageOf } from './usage.js';
 
-/** What is asked of the server itself, and what sandboxes use. */
+/** What is asked of the server itself, and logs. */
 export function serviceRoutes(): Route[] {
   const facts = { method: 'GET', root: true, foreign: controlDialect, query: anyQuery } as const;
   return [
@@ -17,33 +16,6 @@ export function serviceRoutes(): Route[] {
       answer: { status: 204 },
       passive: true,
       handle: async () => empty,
-    }),
-    route({
-      ...facts,
-      path: '/sandboxes/:id/metrics',
-      operation: 'e2bGetMetrics',
-      summary: 'What a sandbox uses now',
-      scope: 'box:read',
-      params: boxIdParams,
-      answer: { status: 200 },
-      handle: async (call) => {
-        const used = await usageOf(await boxOf(call), call.signal);
-        if (!used) return ok([]);
-        const at = new Date();
-        return ok([
-          {
-            timestamp: at.toISOString(),
-            timestampUnix: Math.floor(at.getTime() / 1000),
-            cpuCount: used.cpus,
-            cpuUsedPct: used.cpuPercent,
-            memUsed: used.memoryBytes,
-            memTotal: used.memoryTotalBytes,
-            memCache: 0,
-            diskUsed: used.diskBytes,
-            diskTotal: used.diskTotalBytes,
-          },
-        ]);
-      },
     }),
     route({
       ...facts,

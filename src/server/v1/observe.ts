@@ -4,13 +4,14 @@ import { boxMetricsToJson } from '../../wire/box.js';
 import { ndjson, octets } from '../../wire/media.js';
 import { networkFromJson, networkInfoToJson } from '../../wire/network.js';
 import { eventToJson, gcResultToJson, runtimeMetricsToJson, verifyResultToJson } from '../../wire/runtime.js';
+import { seriesToJson } from '../../wire/series.js';
 import { treeToJson } from '../../wire/tree.js';
 import { boxParams } from '../http/common-schemas.js';
 import { eventStream, type LiveItem, lastEventId, liveText, wantsEvents } from '../http/live-text.js';
 import { boxOf, ok, type Route, route } from '../http/route.js';
 import { peek as begun } from '../http/streams.js';
 import { networkRequest } from './schemas/box.js';
-import { anyObject, eventsQuery, gcRequest, logsQuery } from './schemas/resources.js';
+import { anyObject, eventsQuery, gcRequest, logsQuery, seriesQuery } from './schemas/resources.js';
 
 async function* told(events: AsyncIterable<RuntimeEvent>): AsyncGenerator<LiveItem> {
   for await (const event of events) {
@@ -53,6 +54,21 @@ export const observeRoutes: readonly Route[] = [
     params: boxParams,
     answer: { status: 200, body: anyObject },
     handle: async (call) => ok(boxMetricsToJson(await (await boxOf(call)).metrics({ signal: call.signal }))),
+  }),
+  route({
+    method: 'GET',
+    path: '/boxes/:id/metrics/series',
+    operation: 'getBoxSeries',
+    summary: 'What a box used over the last hour',
+    scope: 'box:read',
+    params: boxParams,
+    query: seriesQuery,
+    answer: { status: 200, body: anyObject },
+    handle: async (call) => {
+      const { since } = call.query;
+      const options = { since: since === undefined ? undefined : new Date(since), signal: call.signal };
+      return ok(seriesToJson(await (await boxOf(call)).metricsSeries(options)));
+    },
   }),
   route({
     method: 'GET',

@@ -118,5 +118,8 @@ export const anyObject = z.record(z.string(), z.unknown());
 /** Query of `GET {p}/boxes/{id}/logs`. */
 export const logsQuery = z.strictObject({ output: z.enum(['stdout', 'stderr']).optional() });
 
+/** Query of `GET {p}/boxes/{id}/metrics/series`. */
+export const seriesQuery = z.strictObject({ since: z.iso.datetime({ offset: true }).optional() });
+
 /** Query of the event stream. */
 export const eventsQuery = z.strictObject({ since: z.string().max(128).optional() });
