@@ -7,7 +7,14 @@ import type { Logger } from '../../base/log.js';
 import { Mutex } from '../../base/mutex.js';
 import { ownEntries } from '../../base/own-entries.js';
 import { messageOf } from '../../errors.js';
-import { type Database, deleteUnusedMemories, idsOf, takeGarbage } from '../../store/index.js';
+import {
+  type Database,
+  deleteUnusedMemories,
+  type Holder,
+  idsOf,
+  release,
+  takeGarbage,
+} from '../../store/index.js';
 import type { HomePaths } from '../core/home.js';
 import type { LayerFiles } from './layer-files.js';
 import { isScratchName, type Scratch } from './scratch.js';
@@ -62,6 +69,8 @@ interface GcNeeds {
 export class GarbageCollector {
   readonly #needs: GcNeeds;
   readonly #mutex = new Mutex();
+  /** Operations that have ended, while the layers that they held are not recorded as let go of. */
+  readonly #ended = new Set<Holder>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(needs: GcNeeds) {
@@ -81,6 +90,28 @@ export class GarbageCollector {
   }
 
   /**
+   * Lets go of what an operation held that has ended, and collects in a while. What cannot be recorded now is recorded
+   * before the next collection: it changes nothing for who called the operation. Never fails. No later operation may hold
+   * by the same name.
+   */
+  async letGo(holder: Holder): Promise<void> {
+    this.#ended.add(holder);
+    try {
+      await this.#releaseEnded();
+    } catch (error) {
+      this.#needs.logger.warn('cannot let go of layers', { reason: messageOf(error) });
+    }
+    this.soon();
+  }
+
+  async #releaseEnded(): Promise<void> {
+    for (const holder of this.#ended) {
+      await release(this.#needs.db, holder);
+      this.#ended.delete(holder);
+    }
+  }
+
+  /**
    * Collects now, or says what it would delete; parts of pulls and golden machines that nobody uses only when they are
    * older than that.
    */
@@ -91,7 +122,10 @@ export class GarbageCollector {
   }): Promise<GcResult> {
     return await this.#mutex.run(async () => {
       const { dryRun, minPullAgeMs = 0, minGoldenAgeMs = 0 } = options;
-      if (!dryRun) await deleteUnusedMemories(this.#needs.db);
+      if (!dryRun) {
+        await this.#releaseEnded();
+        await deleteUnusedMemories(this.#needs.db);
+      }
       const removed = [
         // Blobs first: base disks of images that are gone become layers without a holder.
         ...(await this.#needs.images.collect({ dryRun, minAgeMs: minPullAgeMs })),

@@ -1,14 +1,14 @@
 import { stat } from 'node:fs/promises';
+import { newId } from '../../base/ids.js';
 import {
   type BoxRow,
   changeHeads,
   type Database,
   databaseError,
-  holdOnly,
+  hold,
   insertLayers,
   type LayerRow,
   type MemoryRow,
-  release,
   requireLayer,
 } from '../../store/index.js';
 import type { LayersContext } from './context.js';
@@ -51,12 +51,12 @@ export async function headsForResume(
     return { ...own, apply: async () => undefined, [Symbol.asyncDispose]: async () => undefined };
   }
   const { guest, disk } = await headsOf(ctx, memory);
-  const holder = `resume:${row.id}` as const;
+  const holder = `resume:${newId('opn')}` as const;
   // A crash may lose this again: then nothing refers to them.
   try {
     await ctx.db.transaction().execute(async (tx) => {
       await insertLayers(tx, [guest, disk]);
-      await holdOnly(tx, holder, [guest.id, disk.id]);
+      await hold(tx, holder, [guest.id, disk.id]);
     });
   } catch (error) {
     for (const { id } of [guest, disk]) await ctx.layers.remove(id);
@@ -68,10 +68,7 @@ export async function headsForResume(
     apply: async (tx) => {
       await changeHeads(tx, row.id, { guest_head: guest.id, disk_head: disk.id });
     },
-    [Symbol.asyncDispose]: async () => {
-      await release(ctx.db, holder);
-      ctx.gc.soon();
-    },
+    [Symbol.asyncDispose]: () => ctx.gc.letGo(holder),
   };
 }
 

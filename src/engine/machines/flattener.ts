@@ -13,7 +13,6 @@ import {
   insertLayers,
   type LayerRow,
   noteFinished,
-  release,
   setParent,
 } from '../../store/index.js';
 import { copyDisk } from '../layers/copy.js';
@@ -122,8 +121,7 @@ export class Flattener implements ChainKeeper {
     try {
       await task(known ?? (await this.#copy(ctx, layer, holder, options)));
     } finally {
-      await ctx.commits.run((tx) => release(tx, holder));
-      ctx.gc.soon();
+      await ctx.gc.letGo(holder);
     }
   }
 

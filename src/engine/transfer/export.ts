@@ -7,7 +7,7 @@ import { newId } from '../../base/ids.js';
 import { CryoboxError } from '../../errors.js';
 import { type ArchiveFacts, type MemberSource, writeArchive } from '../../formats/archive/index.js';
 import { type DiskChain, flattenStream } from '../../formats/qcow2/index.js';
-import { type BoxRow, type Holder, hold, type MemoryRow, release } from '../../store/index.js';
+import { type BoxRow, type Holder, hold, type MemoryRow } from '../../store/index.js';
 import { openDisk } from '../layers/copy.js';
 import { slots } from '../layers/disk-layers.js';
 import { memoryMap } from '../layers/memory-layers.js';
@@ -43,10 +43,7 @@ export interface HeldBox extends Exported, AsyncDisposable {}
  */
 export async function holdBox(ctx: MachinesContext, row: BoxRow, options: ExportOptions): Promise<HeldBox> {
   const holder = `export:${newId('opn')}` as const;
-  const letGo = async (): Promise<void> => {
-    await ctx.commits.run((tx) => release(tx, holder));
-    ctx.gc.soon();
-  };
+  const letGo = (): Promise<void> => ctx.gc.letGo(holder);
   const exported = options.memory
     ? await takeWhole(ctx, row, holder, letGo)
     : await takeDisks(ctx, row, holder);
