@@ -94,7 +94,9 @@ describe('what no client of E2B sends', () => {
 
   beforeAll(async () => {
     stage = await E2bStage.open();
-    const create = async () => (await ask('POST', '/v2/sandboxes', { templateID: 'base' })).json as Made;
+    // Without a timeout a sandbox ends after 15 s, and a busy host takes longer for all of this.
+    const wanted = { templateID: 'base', timeout: 600 };
+    const create = async () => (await ask('POST', '/v2/sandboxes', wanted)).json as Made;
     [made, second] = [await create(), await create()];
   });
   afterAll(() => stage.close());
@@ -264,5 +266,56 @@ describe('what no client of E2B sends', () => {
     const signal = { process: { pid }, signal: 'SIGNAL_SIGKILL' };
     expect((await call('process.Process/SendSignal', signal)).status).toBe(200);
     await works();
+  });
+
+  it('a flood in a watched directory is bounded, told, and hurts no other watch', async () => {
+    const command = async (line: string) => {
+      const process = { cmd: '/bin/bash', args: ['-c', line] };
+      const answer = await startWith(envelope({ content: JSON.stringify({ process }) }));
+      expect(streamError(answer.body)).toBeUndefined();
+    };
+    await command('mkdir -p /home/user/flood /home/user/calm');
+    const watch = async (path: string) =>
+      (await call('filesystem.Filesystem/CreateWatcher', { path, recursive: true })).json['watcherId'];
+    const flooded = await watch('flood');
+    const calm = await watch('calm');
+    const write = 'import os\nfor i in range(10000): open(f"/home/user/flood/{i}", "w").write("x")';
+    await command(`python3 -c '${write}'; touch calm/one`);
+    let count = 0;
+    let ended: unknown;
+    const read = async (watcherId: unknown) => {
+      const { status, json } = await call('filesystem.Filesystem/GetWatcherEvents', { watcherId });
+      return { status, code: json['code'], events: (json['events'] ?? []) as { name: string }[] };
+    };
+    await expect
+      .poll(
+        async () => {
+          const { code, events } = await read(flooded);
+          count += events.length;
+          ended = code;
+          return code ?? count >= 20_000;
+        },
+        { timeout: 30_000 },
+      )
+      .toBeTruthy();
+    // Either all of them came, or what was lost is told.
+    expect([undefined, 'resource_exhausted']).toContain(ended);
+    // As many as wait for a client, and the one that was too many.
+    expect(count).toBeLessThanOrEqual(20_001);
+    const seen: string[] = [];
+    await expect
+      .poll(async () => {
+        seen.push(...(await read(calm)).events.map(({ name }) => name));
+        return seen;
+      })
+      .toContain('one');
+    const again = await watch('flood');
+    await command('touch flood/last');
+    await expect
+      .poll(async () => (await read(again)).events.map(({ name }) => name), { timeout: 10_000 })
+      .toContain('last');
+    for (const watcherId of [flooded, calm, again]) {
+      expect((await call('filesystem.Filesystem/RemoveWatcher', { watcherId })).status).toBe(200);
+    }
   });
 });

@@ -1,5 +1,7 @@
+import { on, once } from 'node:events';
 import { request as httpRequest } from 'node:http';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { routes } from '../../src/server/v1/index.js';
 import type { ErrorEnvelope } from '../../src/wire/error.js';
@@ -200,6 +202,33 @@ describe('requests', () => {
       socket.resume();
     });
     expect(performance.now() - started).toBeLessThan(5000);
+  });
+
+  it('that were answered before their bodies came leave their connection to the next, once these have come', async () => {
+    const authenticator = { authenticate: async () => null };
+    const { url } = await serverWithoutRuntime({ authenticator, limits: { unreadBodyMs: 100 } });
+    const { host, port } = new URL(url);
+    const begin = (whole: number): string =>
+      `POST /v1/boxes HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\ncontent-length: ${whole}\r\n\r\n{`;
+    const said = async (socket: Socket, status: number): Promise<void> => {
+      for await (const [chunk] of on(socket, 'data', { close: ['close'] }))
+        if (String(chunk).startsWith(`HTTP/1.1 ${status}`)) return;
+      throw new Error('the connection was cut');
+    };
+    const whole = connect(Number(port), '127.0.0.1');
+    whole.write(begin(2));
+    await said(whole, 401);
+    whole.write('}');
+    // Longer than a body may be awaited.
+    await delay(400);
+    whole.write(`GET /healthz HTTP/1.1\r\nhost: ${host}\r\n\r\n`);
+    await said(whole, 200);
+    whole.destroy();
+    const half = connect(Number(port), '127.0.0.1');
+    half.on('error', () => undefined);
+    half.write(begin(1000));
+    await said(half, 401);
+    await once(half.resume(), 'close');
   });
 
   it('for a WebSocket without an upgrade, and upgrades elsewhere, are refused', async () => {

@@ -9,6 +9,8 @@ export interface ServerLimits {
   readonly headersTimeoutMs: number;
   /** Time to send a JSON body. @default 30000 */
   readonly jsonBodyTimeoutMs: number;
+  /** Time to send the rest of a body that nobody reads any more, so that the client sees the answer. @default 10000 */
+  readonly unreadBodyMs: number;
   /** Longest silence of a client that is asked for more of an upload. @default 60000 */
   readonly uploadIdleMs: number;
   /**
@@ -38,6 +40,7 @@ export const defaultLimits: ServerLimits = {
   jsonBodyValues: 10_000,
   headersTimeoutMs: 15_000,
   jsonBodyTimeoutMs: 30_000,
+  unreadBodyMs: 10_000,
   uploadIdleMs: 60_000,
   connections: 4096,
   unprovenConnections: 256,

@@ -17,6 +17,7 @@ import { fingerprintOf, HashedUpload, type PlainAnswer } from './idempotency.js'
 import type { Parts } from './parts.js';
 import type { Answer, Call, OnProgress, Route, Upgrade } from './route.js';
 import { peek, progressLines, toReadable, upload } from './streams.js';
+import { limitUnreadBody } from './unread-body.js';
 
 /** What serving one request needs to remember. */
 interface Active {
@@ -39,9 +40,6 @@ export interface MountOptions {
 
 /** Code of a close for what the other side may not (RFC 6455, section 7.4.1). */
 const policyViolation = 1008;
-
-/** How long a client may go on sending a body nobody reads any more, so that it sees the answer. */
-const unreadBodyMs = 10_000;
 
 async function* nothing(): ByteSourceGenerator {
   // No bytes: the route takes none.
@@ -135,7 +133,7 @@ export class Mount {
           status: reply.statusCode,
           ms: Math.round(reply.elapsedTime),
         });
-        if (!request.raw.complete) setTimeout(() => request.raw.destroy(), unreadBodyMs).unref();
+        limitUnreadBody(request.raw, parts.limits.unreadBodyMs);
       },
       errorHandler: (error, request, reply) => this.#fail(error, request, reply, route),
     });

@@ -11,12 +11,11 @@ import { connect as connectTls } from 'node:tls';
 import { carry, reset } from '../../../base/carry.js';
 import { PortStream } from '../../../base/port-stream.js';
 import { CryoboxError } from '../../../errors.js';
+import { defaultLimits } from '../limits.js';
+import { limitUnreadBody } from '../unread-body.js';
 import { withoutToken } from './access.js';
 import type { PortTarget } from './dialect.js';
 import { answeredHeaders, forwardedHeaders, switchingHead } from './headers.js';
-
-/** How long a client may go on sending a body that the program in the box does not want, so that it sees the answer. */
-const unreadBodyMs = 10_000;
 
 /** A request that was let in. */
 interface Forwarded {
@@ -84,7 +83,7 @@ function sendBody(request: IncomingMessage, asked: ClientRequest): void {
   asked.once('close', () => {
     request.unpipe(asked);
     request.resume();
-    if (!request.complete) setTimeout(() => request.destroy(), unreadBodyMs).unref();
+    limitUnreadBody(request, defaultLimits.unreadBodyMs);
   });
 }
 
