@@ -28,6 +28,9 @@ interface Operation {
 /** Requests of each operation. */
 const requestsEach = Number(process.env.CRYOBOX_FUZZ || 8);
 
+/** Streams that end when the client has gone, however they are asked for. */
+const endless = ['streamEvents', 'watchFiles'];
+
 /** Replaced in a request by the name of a registry where there is nothing. */
 const nowhere = 'registry.invalid';
 const bad = ['UPPER', 'a b', '', '../x', 'x@sha256:0', `${nowhere}/none:1`] as const;
@@ -161,8 +164,7 @@ async function send(operation: Operation, sent: Sent): Promise<{ status: number;
     body: bodiless ? undefined : sent.body?.replaceAll(nowhere, registry.name),
     signal: stop.signal,
   });
-  // A stream of events does not end.
-  if (response.ok && operation.operationId === 'streamEvents') {
+  if (response.ok && endless.includes(operation.operationId)) {
     stop.abort();
     return { status: response.status, text: '' };
   }
