@@ -1,5 +1,5 @@
 import { type Agent, fetch } from 'undici';
-import { CryoboxError, messageOf } from '../../src/errors.js';
+import { CryoboxError, isCryoboxError, messageOf } from '../../src/errors.js';
 import { errorFromBody } from '../../src/wire/error.js';
 import type { JsonObject } from '../../src/wire/json.js';
 import type { Random } from '../control/random.js';
@@ -61,11 +61,19 @@ const onBox =
 const toBox = (action: string, json: unknown = {}): Run =>
   onBox((client, path) => post(client, `${path}/${action}`, json));
 
-/** Every page of the list of boxes. */
+/** Every page of the list of boxes; from the first again where the box that a page begins after was removed meanwhile. */
 async function pages(client: RestClient): Promise<void> {
   for (let token = ''; ; ) {
     const query = token === '' ? '' : `&pageToken=${token}`;
-    const page = JSON.parse((await ask(client, `/boxes?pageSize=1${query}`)).toString()) as JsonObject;
+    const answer = await ask(client, `/boxes?pageSize=1${query}`).catch((error: unknown) => {
+      if (token === '' || !isCryoboxError(error, 'invalid_argument')) throw error;
+      return undefined;
+    });
+    if (!answer) {
+      token = '';
+      continue;
+    }
+    const page = JSON.parse(answer.toString()) as JsonObject;
     if (typeof page['next_page_token'] !== 'string') return;
     token = page['next_page_token'];
   }
