@@ -11,6 +11,20 @@ const formats = {
 };
 const anyFormat = Object.keys(formats);
 
+/** What makes up boxes: all inner rooms of the engine that stand before them. */
+const belowBoxes = [
+  'core',
+  'record',
+  'layers',
+  'volumes',
+  'images',
+  'machines',
+  'states',
+  'transfer',
+  'commands',
+  'replicas',
+];
+
 /** The inner rooms of the engine, in one order: each may use those before it. */
 const engineOrder = [
   ['core', []],
@@ -23,37 +37,9 @@ const engineOrder = [
   ['transfer', ['core', 'record', 'layers', 'volumes', 'machines', 'states']],
   ['commands', ['core', 'record', 'layers', 'volumes', 'machines', 'states']],
   ['replicas', ['core', 'record', 'layers', 'volumes', 'images', 'machines', 'states']],
-  [
-    'boxes',
-    [
-      'core',
-      'record',
-      'layers',
-      'volumes',
-      'images',
-      'machines',
-      'states',
-      'transfer',
-      'commands',
-      'replicas',
-    ],
-  ],
-  [
-    'builds',
-    [
-      'core',
-      'record',
-      'layers',
-      'volumes',
-      'images',
-      'machines',
-      'states',
-      'transfer',
-      'commands',
-      'replicas',
-      'boxes',
-    ],
-  ],
+  ['boxes', belowBoxes],
+  // Boxes are what it builds with.
+  ['builds', [...belowBoxes, 'boxes']],
 ];
 
 const below = {
